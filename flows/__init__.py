@@ -1,0 +1,1 @@
+"""Prefect flows of stixflow and their deployments: the only place that imports Prefect."""

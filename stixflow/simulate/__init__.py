@@ -1,0 +1,1 @@
+"""Sun and instrument to counts to telemetry: the writing twin of `telemetry`."""
