@@ -1,0 +1,158 @@
+"""What the instrument would measure: sources on the Sky to visibilities to expected pixel rates.
+
+The exact inverse of the chain from counts to visibilities: a source with the visibility V, seen through a pair of grids
+with the mean transmission T, throws a moiré pattern whose first harmonic the four columns sample a quarter period apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.errors import UsageError
+from stixflow.imaging.grids import FloatArray, Grid
+
+ComplexArray = NDArray[np.complex128]
+
+_GAUSSIAN = np.pi**2 / (4 * np.log(2))
+
+
+@dataclass(frozen=True, slots=True)
+class SumCase:
+    """Which pixels make a column: their indices [row of pixels, column], and what the sum sees of the moiré pattern."""
+
+    pixels: tuple[tuple[int, int, int, int], ...]
+    phase_deg: float
+    """Phase of the effective centre of column A from the detector edge."""
+    harmonic: int = 1
+    """1 for columns of full width, 2 for the small pixels of half width."""
+
+
+_TOP, _BOTTOM, _SMALL = (0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)
+SUM_CASES: Mapping[str, SumCase] = MappingProxyType(
+    {
+        "top": SumCase((_TOP,), 46.1),
+        "bottom": SumCase((_BOTTOM,), 46.1),
+        "top+bottom": SumCase((_TOP, _BOTTOM), 46.1),
+        "all": SumCase((_TOP, _BOTTOM, _SMALL), 45.0),
+        "small": SumCase((_SMALL,), 22.5, harmonic=2),
+    }
+)
+"""The sums of pixels that can be imaged, by name."""
+
+
+def sum_case(name: str) -> SumCase:
+    """Look up a sum of pixels by name.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    try:
+        return SUM_CASES[name]
+    except KeyError:
+        raise UsageError(
+            f"rows={name!r}", expected=f"one of {', '.join(SUM_CASES)}", advice="choose the rows of pixels to sum"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Gaussian:
+    """A Gaussian source; an ellipse when the two widths differ.
+
+    `flux` in counts s-1 cm-2 keV-1 above the grids; `x`, `y` in arcsec from the phase centre; `fwhm` the larger width
+    and `fwhm_minor` the smaller one (arcsec, equal when not given); `angle` of the larger one in degrees from +x towards +y.
+    """
+
+    flux: float
+    x: float
+    y: float
+    fwhm: float
+    fwhm_minor: float | None = None
+    angle: float = 0.0
+
+    @property
+    def widths(self) -> tuple[float, float]:
+        return self.fwhm, self.fwhm if self.fwhm_minor is None else self.fwhm_minor
+
+
+def source_visibilities(sources: Sequence[Gaussian], u: ArrayLike, v: ArrayLike) -> ComplexArray:
+    """Exact visibilities ``V = ∬ I exp(+2πi (ux + vy))`` of a sum of Gaussian sources.
+
+    `u`, `v` in 1/arcsec, any shape; the result has that shape and the unit of the fluxes.
+    """
+    u, v = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
+    total = np.zeros(np.broadcast_shapes(u.shape, v.shape), dtype=np.complex128)
+    for source in sources:
+        along, across = _rotated(u, v, source.angle)
+        major, minor = source.widths
+        envelope = np.exp(-_GAUSSIAN * ((major * along) ** 2 + (minor * across) ** 2))
+        total += source.flux * envelope * np.exp(2j * np.pi * (u * source.x + v * source.y))
+    return total
+
+
+def source_image(sources: Sequence[Gaussian], grid: Grid) -> FloatArray:
+    """Brightness of a sum of Gaussian sources at the pixel centres, flux per arcsec², shape of the grid."""
+    image = np.zeros(grid.shape)
+    for source in sources:
+        along, across = _rotated(grid.x - source.x, grid.y[:, None] - source.y, source.angle)
+        major, minor = source.widths
+        peak = source.flux * 4 * np.log(2) / (np.pi * major * minor)
+        image += peak * np.exp(-4 * np.log(2) * ((along / major) ** 2 + (across / minor) ** 2))
+    return image
+
+
+def modulation_amplitude(transmission: ArrayLike, harmonic: int = 1) -> FloatArray:
+    """First-harmonic amplitude M1 seen by one column of pixels.
+
+    `transmission` is the mean transmission T of a pair of equal grids; `harmonic` that of a `SumCase`. An ideal pair
+    (T = 1/4) has 4 sin(π/4) / π³ in columns of full width.
+    """
+    width = harmonic * 4 / np.pi**3 * np.sin(np.pi / (4 * harmonic))
+    return np.asarray(width * np.sin(np.pi * np.sqrt(np.asarray(transmission, dtype=np.float64))) ** 2)
+
+
+def expected_column_rates(
+    flux: ArrayLike, vis: ArrayLike, transmission: ArrayLike, phase: ArrayLike, sumcase: str = "top+bottom"
+) -> FloatArray:
+    """Expected rates of the columns A, B, C, D.
+
+    Parameters
+    ----------
+    flux
+        Total source flux above the grids, broadcast against the leading axes of `vis` with a last axis for the detector
+        (a scalar, or shape (..., 1)).
+    vis
+        Visibilities with the phase centre on the STIX axis, shape (..., detector), in the unit of `flux`.
+    transmission, phase
+        Mean transmission of each pair of grids, and its phase correction (grid + ad hoc) in degrees, shape (detector,).
+    sumcase
+        Name of a `SumCase`.
+
+    Returns
+    -------
+    Rates per cm² of pixel area, in the unit of `flux`, shape (..., detector, 4).
+    """
+    case = sum_case(sumcase)
+    transmission = np.asarray(transmission, dtype=np.float64)
+    turn = np.exp(-1j * np.deg2rad(np.asarray(phase, dtype=np.float64) + case.phase_deg))
+    wave = 2 * modulation_amplitude(transmission, case.harmonic) * np.asarray(vis) * turn
+    mean, wave = np.broadcast_arrays(transmission * np.asarray(flux, dtype=np.float64), wave)
+    return np.stack([mean - wave.real, mean - wave.imag, mean + wave.real, mean + wave.imag], axis=-1)
+
+
+def expected_pixel_rates(flux: ArrayLike, vis: ArrayLike, transmission: ArrayLike, phase: ArrayLike) -> FloatArray:
+    """Expected rates per cm² of all 12 pixels, shape (..., detector, 12); arguments as `expected_column_rates`."""
+    large = expected_column_rates(flux, vis, transmission, phase, "top")
+    small = expected_column_rates(flux, vis, transmission, phase, "small")
+    return np.concatenate([large, large, small], axis=-1)
+
+
+def _rotated(x: FloatArray, y: FloatArray, angle_deg: float) -> tuple[FloatArray, FloatArray]:
+    cos, sin = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+    return x * cos + y * sin, y * cos - x * sin
