@@ -46,7 +46,7 @@ def test_wedged_slats_equal_the_ground_software(shared):
 def test_tungsten_is_opaque_at_low_and_open_at_high_energy():
     fourier = detectors().resolution > 0
     low, high = grid_transmission_energy((0.0, 0.0), [6.0, 60.0])[:, fourier]
-    assert_allclose(low, grid_transmission(0, 0)[fourier], rtol=0.01)
+    assert_allclose(low, grid_transmission(0, 0)[fourier], rtol=0.02)
     assert (high > low).all()
 
 
