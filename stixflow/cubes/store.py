@@ -1,0 +1,614 @@
+"""One immutable Zarr v3 store per partition and run: the one gate for writing, strict opening, verification.
+
+A store holds one group per box (``0``, ``1``, ...), consolidated metadata at its root, and ``manifest.json``: length and
+SHA-256 of every object, and the digest of those lines, which is the digest of the store. The manifest is written last,
+so a store without one is what a killed writer left behind. On a local disk the store appears by one rename.
+
+Objects are encoded in memory and handed over together, because `zarr` spends 2-3 ms on each array it creates and a
+request has twenty: small arrays are one chunk whose bytes are made here, sharded ones are encoded by `zarr`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import product as cross
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stixflow.cubes.check import check_dataset
+from stixflow.cubes.model import PRODUCTS, Layout, Variable
+from stixflow.errors import SchemaError, StoreError, UsageError
+
+if TYPE_CHECKING:
+    import zarr
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+_WHOLE_BYTES = 1 << 20
+"""An array up to this size is one chunk: cutting it would cost more requests than it saves bytes."""
+_EPOCH_UNITS = "nanoseconds since 1970-01-01"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecord:
+    """What was written: enough for the catalog, without opening the store again."""
+
+    url: str
+    digest: str
+    """SHA-256 of the manifest's lines: equal for equal content."""
+    n_bytes: int
+    n_objects: int
+    counts_sum: int
+    """Sum of `counts` over all boxes; 0 for a product without counts."""
+    n_time: int
+    """Time bins of all boxes."""
+    boxes: int
+    start: np.datetime64
+    stop: np.datetime64
+    structure: str
+    """Digest of the variables and their dimensions, box by box."""
+    axes: str
+    """Digest of every variable without `time`: equal where two partitions can be joined in time."""
+    attrs: Mapping[str, object]
+    """Global attributes of the first box."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One thing that is wrong with a store."""
+
+    url: str
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.key}: {self.problem}"
+
+
+def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> StoreRecord:
+    """Check the boxes of one partition and write them as one store that nobody will write again.
+
+    Parameters
+    ----------
+    url
+        Where the store shall be: a local path ending in ``.zarr``, or an ``s3://`` URL.
+    datasets
+        One Dataset for each box, all of one product, in the order of their group names.
+
+    Raises
+    ------
+    SchemaError
+        If a Dataset does not follow the data model, or the boxes do not belong together.
+    StoreError
+        If a store with other content exists at `url`, or the objects cannot be written. A store with equal content is
+        left as it is: a task that ran twice has written once.
+    """
+    _check_boxes(datasets)
+    objects = _encode(datasets)
+    manifest = _manifest(objects)
+    files = _filesystem(url)
+    digest = str(manifest["digest"])
+    if not _already_written(files, digest):
+        files.put(objects | {MANIFEST: _json(manifest)}, last=MANIFEST)
+    return _record(files.url, digest, objects, datasets)
+
+
+def open_store(url: str | os.PathLike[str], box: int = 0, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+    """Open one box of a complete store; values are read when they are used.
+
+    Parameters
+    ----------
+    chunks
+        None for lazy indexing without Dask; ``{}`` for Dask arrays cut like the store.
+
+    Raises
+    ------
+    StoreError
+        If the store is not there, incomplete, or an object of it is missing or cut short: such data would read as zeros.
+    UsageError
+        If the store has no such box.
+    """
+    files = _filesystem(url)
+    problems = _missing(files.list(), _read_manifest(files))
+    if problems:
+        raise StoreError(
+            f"{files.url} is damaged: {'; '.join(f'{key} {what}' for key, what in problems[:5])}"
+            + (f" and {len(problems) - 5} more" if len(problems) > 5 else ""),
+            expected="every object of its manifest",
+            advice="run `stixflow verify`, then roll back or reprocess this partition",
+        )
+    try:
+        dataset = xr.open_zarr(
+            files.zarr_store(),
+            group=str(box),
+            chunks=chunks,
+            consolidated=True,
+            decode_timedelta=False,
+        )
+    except KeyError as error:
+        raise UsageError(f"{files.url} has no box {box}", advice="ask for one of its boxes") from error
+    return dataset
+
+
+def verify_store(url: str | os.PathLike[str], digest: str | None = None) -> list[Defect]:
+    """Read every object of a store and report whatever differs from its manifest, its metadata or `digest`."""
+    files = _filesystem(url)
+    try:
+        manifest = _read_manifest(files)
+    except StoreError as error:
+        return [Defect(files.url, MANIFEST, error.found)]
+    found = [Defect(files.url, key, problem) for key, problem in _problems(files, manifest)]
+    if digest is not None and manifest["digest"] != digest:
+        found.append(Defect(files.url, MANIFEST, f"the store has the digest {manifest['digest']}, not {digest}"))
+    return found
+
+
+def delete_store(url: str | os.PathLike[str]) -> None:
+    """Remove a store, the manifest first, so that a half removed one is no store; one that is not there is removed."""
+    _filesystem(url).remove()
+
+
+def count_boxes(url: str | os.PathLike[str]) -> int:
+    """Return how many boxes a store holds."""
+    keys = _read_manifest(_filesystem(url))["objects"]
+    return len({key.split("/")[0] for key in keys if "/" in key})
+
+
+# What goes in ---------------------------------------------------------------------------------------------------------
+
+
+def _check_boxes(datasets: Sequence[xr.Dataset]) -> None:
+    if not datasets:
+        raise UsageError("no Dataset to write", expected="one for each box", advice="do not write empty partitions")
+    for dataset in datasets:
+        check_dataset(dataset)
+    for name in ("product", "request_id", "seq_control", "ssid"):
+        values = {dataset.attrs.get(name) for dataset in datasets}
+        if len(values) > 1:
+            raise SchemaError(
+                f"the boxes differ in {name}: {sorted(map(str, values))}",
+                expected="the boxes of one request",
+                advice="write one store for each request",
+            )
+
+
+def _already_written(files: _Files, digest: str) -> bool:
+    if not files.exists(MANIFEST):
+        return False
+    if _read_manifest(files)["digest"] == digest:
+        return True
+    raise StoreError(
+        f"{files.url} exists with other content",
+        expected="a new place: stores are written once",
+        advice="write under a new run id",
+    )
+
+
+def _encode(datasets: Sequence[xr.Dataset]) -> dict[str, bytes]:
+    """Return every object of the store but the manifest."""
+    objects: dict[str, bytes] = {}
+    nodes: dict[str, object] = {}
+    for box, dataset in enumerate(datasets):
+        nodes[str(box)] = _group(_global_attrs(dataset))
+        layout = PRODUCTS[dataset.attrs["product"]].layout
+        for name, model in PRODUCTS[dataset.attrs["product"]].variables.items():
+            values = _plain(dataset[name].values)
+            grid = _Grid.of(dict(zip(model.dims, values.shape, strict=True)), values.dtype, layout)
+            nodes[f"{box}/{name}"] = metadata = _array_metadata(values.dtype, grid, model)
+            chunks = _shards(metadata, values) if grid.shards else _chunks(values, grid)
+            objects |= {f"{box}/{name}/{key}": data for key, data in chunks}
+    objects |= {f"{path}/zarr.json": _json(node) for path, node in nodes.items()}
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
+    objects["zarr.json"] = _json(_group({}) | {"consolidated_metadata": consolidated})
+    return objects
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(values.view(np.int64) if values.dtype.kind == "M" else values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """How one array is cut: objects are `shards` of `chunks`, or the chunks themselves."""
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int], dtype: np.dtype[Any], layout: Layout) -> _Grid:
+        shape = tuple(sizes.values())
+        if math.prod(shape) * dtype.itemsize <= _WHOLE_BYTES:
+            return cls(shape, shape, None)
+        chunks = tuple(min(size, layout.chunks.get(name, size)) for name, size in sizes.items())
+        if layout.shard_time is None:
+            return cls(shape, chunks, None)
+        most = {"time": layout.shard_time}
+        whole = (min(size, most.get(name, size)) for name, size in sizes.items())
+        return cls(shape, chunks, tuple(math.ceil(n / chunk) * chunk for n, chunk in zip(whole, chunks, strict=True)))
+
+    @property
+    def objects(self) -> tuple[int, ...]:
+        """Extent of one object."""
+        return self.shards or self.chunks
+
+    def keys(self) -> Iterator[tuple[tuple[int, ...], str]]:
+        """Walk over the index and the key of every object."""
+        counts = (range(math.ceil(size / step)) for size, step in zip(self.shape, self.objects, strict=True))
+        for index in cross(*counts):
+            yield index, "/".join(("c", *map(str, index)))
+
+
+def _chunks(values: NDArray[Any], grid: _Grid) -> Iterator[tuple[str, bytes]]:
+    """Encode the chunks of an array without shards, those of the edge filled up with zeros."""
+    encode = _blosc(values.dtype.itemsize)
+    for index, key in grid.keys():
+        part = values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, grid.chunks, strict=True))]
+        if part.shape != grid.chunks:
+            part = np.pad(part, [(0, n - size) for n, size in zip(grid.chunks, part.shape, strict=True)])
+        yield key, bytes(encode(np.ascontiguousarray(part)))
+
+
+def _shards(metadata: Mapping[str, object], values: NDArray[Any]) -> Iterator[tuple[str, bytes]]:
+    """Encode the shards of an array with `zarr`, whole ones only, in memory."""
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.storage import MemoryStore
+
+    prototype = default_buffer_prototype()
+    held = {"zarr.json": prototype.buffer.from_bytes(_json(metadata))}
+    array = zarr.open_array(MemoryStore(held), mode="r+", zarr_format=3)
+    array.with_config({"write_empty_chunks": True})[...] = values
+    for key, data in held.items():
+        if key != "zarr.json":
+            yield key, data.to_bytes()
+
+
+@cache
+def _blosc(itemsize: int) -> Any:
+    from numcodecs import blosc
+
+    def encode(values: NDArray[Any]) -> bytes:
+        return bytes(blosc.compress(values, b"zstd", 3, blosc.BITSHUFFLE, 0, itemsize))
+
+    return encode
+
+
+def _blosc_metadata(dtype: np.dtype[Any]) -> list[dict[str, object]]:
+    configuration = {
+        "typesize": dtype.itemsize,
+        "cname": "zstd",
+        "clevel": 3,
+        "shuffle": "bitshuffle",
+        "blocksize": 0,
+    }
+    return [_bytes_metadata(dtype), {"name": "blosc", "configuration": configuration}]
+
+
+def _bytes_metadata(dtype: np.dtype[Any]) -> dict[str, object]:
+    return {"name": "bytes"} if dtype.itemsize == 1 else {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+def _array_metadata(dtype: np.dtype[Any], grid: _Grid, model: Variable) -> dict[str, object]:
+    codecs = _blosc_metadata(dtype)
+    if grid.shards:
+        index_codecs = [_bytes_metadata(np.dtype("u8")), {"name": "crc32c"}]
+        sharding = {
+            "chunk_shape": grid.chunks,
+            "codecs": codecs,
+            "index_codecs": index_codecs,
+            "index_location": "end",
+        }
+        codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": grid.shape,
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": grid.objects}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": False if dtype.kind == "b" else 0,
+        "codecs": codecs,
+        "attributes": _variable_attrs(model),
+        "dimension_names": model.dims,
+        "storage_transformers": [],
+    }
+
+
+def _variable_attrs(model: Variable) -> dict[str, str]:
+    if model.dtypes == ("datetime64[ns]",):
+        return {"units": _EPOCH_UNITS, "calendar": "proleptic_gregorian", "long_name": model.long_name}
+    return {"units": model.units, "long_name": model.long_name}
+
+
+def _group(attributes: Mapping[str, object]) -> dict[str, object]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def _global_attrs(dataset: xr.Dataset) -> dict[str, object]:
+    attrs = plain_attrs(dataset)
+    beside = [str(name) for name in dataset.coords if name not in dataset.dims]
+    return attrs | ({"coordinates": " ".join(sorted(beside))} if beside else {})
+
+
+def plain_attrs(dataset: xr.Dataset) -> dict[str, object]:
+    """Return the global attributes with NumPy scalars as plain numbers."""
+    return {
+        str(name): value.item() if isinstance(value, np.generic) else value for name, value in dataset.attrs.items()
+    }
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+# The books of a store -------------------------------------------------------------------------------------------------
+
+
+def _manifest(objects: Mapping[str, bytes]) -> dict[str, object]:
+    lines = {key: [len(data), hashlib.sha256(data).hexdigest()] for key, data in sorted(objects.items())}
+    return {"version": MANIFEST_VERSION, "digest": _digest_of(lines), "objects": lines}
+
+
+def _digest_of(lines: Mapping[str, Sequence[object]]) -> str:
+    text = "".join(f"{key} {size} {digest}\n" for key, (size, digest) in sorted(lines.items()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_manifest(files: _Files) -> dict[str, Any]:
+    try:
+        manifest = json.loads(files.get(MANIFEST))
+        lines = {str(key): (int(size), str(digest)) for key, (size, digest) in manifest["objects"].items()}
+        whole = manifest["version"] == MANIFEST_VERSION and manifest["digest"] == _digest_of(lines)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{files.url} is not there, or was never completed",
+            expected=f"a store with its {MANIFEST}",
+            advice="reprocess this partition; nothing half written was ever published",
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{files.url} has an unreadable manifest: {error}", advice="reprocess it") from error
+    if not whole:
+        raise StoreError(f"{files.url} has a manifest that does not match its own digest", advice="reprocess it")
+    return dict(manifest)
+
+
+def _missing(found: Mapping[str, int], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Compare names and lengths, without reading an object."""
+    problems = []
+    for key, (size, _) in manifest["objects"].items():
+        if key not in found:
+            problems.append((key, "is missing"))
+        elif found[key] != size:
+            problems.append((key, f"has {found[key]} bytes instead of {size}"))
+    return problems
+
+
+def _problems(files: _Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = files.list()
+    gone = _missing(found, manifest)
+    yield from gone
+    for key in sorted(found.keys() - manifest["objects"].keys() - {MANIFEST}):
+        yield key, "is not in the manifest"
+    readable = [key for key in manifest["objects"] if key not in {name for name, _ in gone}]
+    for key, data in files.get_many(readable):
+        if hashlib.sha256(data).hexdigest() != manifest["objects"][key][1]:
+            yield key, "differs from its SHA-256"
+    if "zarr.json" in readable:
+        yield from _unexpected_keys(files, manifest)
+
+
+def _unexpected_keys(files: _Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Compare the objects that the metadata imply with those of the manifest."""
+    try:
+        nodes = json.loads(files.get("zarr.json"))["consolidated_metadata"]["metadata"]
+        wanted = {key for path, node in nodes.items() for key in _implied(path, node)} | {"zarr.json"}
+    except (ValueError, KeyError, TypeError) as error:
+        yield "zarr.json", f"is not the metadata of a store: {error!r}"
+        return
+    for key in sorted(wanted - manifest["objects"].keys()):
+        yield key, "is implied by the metadata and not in the manifest"
+
+
+def _implied(path: str, node: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{path}/zarr.json"
+    if node["node_type"] == "array":
+        extent = tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
+        for _, key in _Grid(tuple(node["shape"]), extent, None).keys():
+            yield f"{path}/{key}"
+
+
+def _record(url: str, digest: str, objects: Mapping[str, bytes], datasets: Sequence[xr.Dataset]) -> StoreRecord:
+    spans = [_span(dataset) for dataset in datasets]
+    return StoreRecord(
+        url=url,
+        digest=digest,
+        n_bytes=sum(map(len, objects.values())),
+        n_objects=len(objects),
+        counts_sum=sum(int(d["counts"].values.sum(dtype=np.uint64)) for d in datasets if "counts" in d),
+        n_time=sum(dataset.sizes["time"] for dataset in datasets),
+        boxes=len(datasets),
+        start=min(start for start, _ in spans),
+        stop=max(stop for _, stop in spans),
+        structure=_structure(datasets[0]),
+        axes=_axes(datasets),
+        attrs=plain_attrs(datasets[0]),
+    )
+
+
+def _span(dataset: xr.Dataset) -> tuple[np.datetime64, np.datetime64]:
+    """Return the start of the first bin and the end of the last; of samples, the nanosecond after the last."""
+    times = dataset["time"].values
+    if "timedel" not in dataset:
+        return times[0], times[-1] + np.timedelta64(1, "ns")
+    stops = dataset["time_start"].values + np.rint(dataset["timedel"].values * 1e9).astype("timedelta64[ns]")
+    return dataset["time_start"].values.min(), stops.max()
+
+
+def _structure(dataset: xr.Dataset) -> str:
+    lines = sorted(f"{name} {variable.dims}" for name, variable in dataset.variables.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _axes(datasets: Iterable[xr.Dataset]) -> str:
+    total = hashlib.sha256()
+    for dataset in datasets:
+        for name in sorted(str(name) for name, variable in dataset.variables.items() if "time" not in variable.dims):
+            total.update(f"{name} {dataset[name].dtype} {dataset[name].shape}\n".encode())
+            total.update(np.ascontiguousarray(dataset[name].values).tobytes())
+    return total.hexdigest()[:16]
+
+
+# Where stores are -----------------------------------------------------------------------------------------------------
+
+
+class _Files(Protocol):
+    """The objects below one URL."""
+
+    url: str
+
+    def exists(self, key: str) -> bool: ...
+
+    def list(self) -> dict[str, int]:
+        """Return every key with its length in bytes; nothing where there is no store."""
+
+    def get(self, key: str) -> bytes: ...
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]: ...
+
+    def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
+        """Write all objects, `last` after the others; leave nothing that could pass for a store on failure."""
+
+    def remove(self) -> None: ...
+
+    def zarr_store(self) -> zarr.abc.store.Store: ...
+
+
+def _filesystem(url: str | os.PathLike[str]) -> _Files:
+    """Return the door to the objects below `url`: the one place that knows kinds of storage."""
+    text = os.fspath(url)
+    scheme, colon, rest = text.partition("://")
+    if not colon:
+        return _LocalFiles(Path(text))
+    if scheme == "file":
+        return _LocalFiles(Path("/" + rest.lstrip("/")))
+    if scheme == "s3":
+        return _RemoteFiles(text)
+    raise UsageError(f"{text} has the scheme {scheme}", expected="a local path or s3://", advice="correct the root")
+
+
+class _LocalFiles:
+    def __init__(self, path: Path) -> None:
+        self.path, self.url = path, str(path)
+
+    def exists(self, key: str) -> bool:
+        return (self.path / key).is_file()
+
+    def list(self) -> dict[str, int]:
+        return dict(_walk(self.url, "")) if self.path.is_dir() else {}
+
+    def get(self, key: str) -> bytes:
+        return (self.path / key).read_bytes()
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        return ((key, self.get(key)) for key in keys)
+
+    def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
+        part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        try:
+            _write_files(part, {key: data for key, data in objects.items() if key != last})
+            _write_files(part, {last: objects[last]})
+            if self.path.exists() and not self.exists(last):
+                shutil.rmtree(self.path)
+            part.rename(self.path)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise StoreError(
+                f"{self.url} could not be written: {error.strerror or error}",
+                expected="room and the right to write, and no other writer of the same store",
+                advice="make room or correct the rights, then run again: nothing of it is left behind",
+            ) from error
+
+    def remove(self) -> None:
+        if self.path.exists():
+            (self.path / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(self.path)
+
+    def zarr_store(self) -> zarr.abc.store.Store:
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.path, read_only=True)
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, entry.stat().st_size
+
+
+def _write_files(folder: Path, objects: Mapping[str, bytes]) -> None:
+    for parent in {(folder / key).parent for key in objects}:
+        parent.mkdir(parents=True, exist_ok=True)
+    for key, data in objects.items():
+        (folder / key).write_bytes(data)
+
+
+class _RemoteFiles:
+    """Objects in a bucket, through fsspec; a store is complete when its manifest is there."""
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.url = url.rstrip("/")
+        self._fs, self._path = fsspec.url_to_fs(self.url)
+
+    def exists(self, key: str) -> bool:
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(f"{self._path}/{key}"))
+
+    def list(self) -> dict[str, int]:
+        self._fs.invalidate_cache()
+        found = self._fs.find(self._path, detail=True)
+        return {name[len(self._path) + 1 :]: int(entry["size"]) for name, entry in found.items()}
+
+    def get(self, key: str) -> bytes:
+        return bytes(self._fs.cat_file(f"{self._path}/{key}"))
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        with ThreadPoolExecutor(8) as threads:
+            yield from zip(keys, threads.map(self.get, keys), strict=True)
+
+    def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
+        try:
+            self._fs.pipe({f"{self._path}/{key}": data for key, data in objects.items() if key != last})
+            self._fs.pipe_file(f"{self._path}/{last}", objects[last])
+        except OSError as error:
+            raise StoreError(f"{self.url} could not be written: {error}", advice="run again") from error
+
+    def remove(self) -> None:
+        if self.exists(MANIFEST):
+            self._fs.rm_file(f"{self._path}/{MANIFEST}")
+        if self.list():
+            self._fs.rm(self._path, recursive=True)
+
+    def zarr_store(self) -> zarr.abc.store.Store:
+        from zarr.storage import FsspecStore
+
+        return FsspecStore.from_url(self.url, read_only=True)
