@@ -1,52 +1,29 @@
-"""What the instrument would measure: sources on the Sky to visibilities to expected pixel rates.
+"""What the instrument would measure: from sources to visibilities to pixel rates.
 
 The exact inverse of the chain from counts to visibilities: a source with the visibility V, seen through a pair of grids
-with the mean transmission T, throws a moiré pattern whose first harmonic the four columns sample a quarter period apart.
+with the mean transmission T, throws a moiré pattern whose first harmonic the four
+columns sample a quarter period apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import UsageError
 from stixflow.imaging.grids import FloatArray, Grid
+from stixflow.instrument import SumCase
 
 ComplexArray = NDArray[np.complex128]
 
 _GAUSSIAN = np.pi**2 / (4 * np.log(2))
 
 
-@dataclass(frozen=True, slots=True)
-class SumCase:
-    """Which pixels make a column: their indices [row of pixels, column], and what the sum sees of the moiré pattern."""
-
-    pixels: tuple[tuple[int, int, int, int], ...]
-    phase_deg: float
-    """Phase of the effective centre of column A from the detector edge."""
-    harmonic: int = 1
-    """1 for columns of full width, 2 for the small pixels of half width."""
-
-
-_TOP, _BOTTOM, _SMALL = (0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)
-SUM_CASES: Mapping[str, SumCase] = MappingProxyType(
-    {
-        "top": SumCase((_TOP,), 46.1),
-        "bottom": SumCase((_BOTTOM,), 46.1),
-        "top+bottom": SumCase((_TOP, _BOTTOM), 46.1),
-        "all": SumCase((_TOP, _BOTTOM, _SMALL), 45.0),
-        "small": SumCase((_SMALL,), 22.5, harmonic=2),
-    }
-)
-"""The sums of pixels that can be imaged, by name."""
-
-
-def sum_case(name: str) -> SumCase:
-    """Look up a sum of pixels by name.
+def sum_case(name: SumCase | str) -> SumCase:
+    """Read a sum of pixels: "top", "bottom", "top+bottom", "all" or "small".
 
     Raises
     ------
@@ -54,10 +31,12 @@ def sum_case(name: str) -> SumCase:
         If there is none of that name.
     """
     try:
-        return SUM_CASES[name]
-    except KeyError:
+        return SumCase(name.upper().replace("+", "_"))
+    except ValueError:
         raise UsageError(
-            f"rows={name!r}", expected=f"one of {', '.join(SUM_CASES)}", advice="choose the rows of pixels to sum"
+            f"rows={name!r}",
+            expected=f"one of {', '.join(case.lower().replace('_', '+') for case in SumCase)}",
+            advice="choose the rows of pixels to sum",
         ) from None
 
 
@@ -66,7 +45,7 @@ class Gaussian:
     """A Gaussian source; an ellipse when the two widths differ.
 
     `flux` in counts s-1 cm-2 keV-1 above the grids; `x`, `y` in arcsec from the phase centre; `fwhm` the larger width
-    and `fwhm_minor` the smaller one (arcsec, equal when not given); `angle` of the larger one in degrees from +x towards +y.
+    and `fwhm_minor` the smaller one (arcsec, equal when not given); `angle` of the larger one in degrees from +x to +y.
     """
 
     flux: float
@@ -110,15 +89,15 @@ def source_image(sources: Sequence[Gaussian], grid: Grid) -> FloatArray:
 def modulation_amplitude(transmission: ArrayLike, harmonic: int = 1) -> FloatArray:
     """First-harmonic amplitude M1 seen by one column of pixels.
 
-    `transmission` is the mean transmission T of a pair of equal grids; `harmonic` that of a `SumCase`. An ideal pair
-    (T = 1/4) has 4 sin(π/4) / π³ in columns of full width.
+    `transmission` is the mean transmission T of a pair of equal grids; `harmonic` 1 for columns of full width, 2 for the small pixels. An ideal
+    pair (T = 1/4) has 4 sin(π/4) / π³ in columns of full width.
     """
     width = harmonic * 4 / np.pi**3 * np.sin(np.pi / (4 * harmonic))
     return np.asarray(width * np.sin(np.pi * np.sqrt(np.asarray(transmission, dtype=np.float64))) ** 2)
 
 
 def expected_column_rates(
-    flux: ArrayLike, vis: ArrayLike, transmission: ArrayLike, phase: ArrayLike, sumcase: str = "top+bottom"
+    flux: ArrayLike, vis: ArrayLike, transmission: ArrayLike, phase: ArrayLike, sumcase: SumCase | str = "top+bottom"
 ) -> FloatArray:
     """Expected rates of the columns A, B, C, D.
 
@@ -132,7 +111,7 @@ def expected_column_rates(
     transmission, phase
         Mean transmission of each pair of grids, and its phase correction (grid + ad hoc) in degrees, shape (detector,).
     sumcase
-        Name of a `SumCase`.
+        Which pixels make a column.
 
     Returns
     -------
@@ -140,7 +119,7 @@ def expected_column_rates(
     """
     case = sum_case(sumcase)
     transmission = np.asarray(transmission, dtype=np.float64)
-    turn = np.exp(-1j * np.deg2rad(np.asarray(phase, dtype=np.float64) + case.phase_deg))
+    turn = np.exp(-1j * np.deg2rad(np.asarray(phase, dtype=np.float64) + case.phase_offset_deg))
     wave = 2 * modulation_amplitude(transmission, case.harmonic) * np.asarray(vis) * turn
     mean, wave = np.broadcast_arrays(transmission * np.asarray(flux, dtype=np.float64), wave)
     return np.stack([mean - wave.real, mean - wave.imag, mean + wave.real, mean + wave.imag], axis=-1)
