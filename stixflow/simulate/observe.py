@@ -28,17 +28,17 @@ from stixflow.simulate.response import (
     ql_band_rates,
 )
 from stixflow.simulate.sun import Scenario
-from stixflow.telemetry.compression import compress, decompress
+from stixflow.telemetry.compression import Scheme, compress, decompress, pack_skm
 from stixflow.time import TICKS_PER_SECOND, Scet, TimeRange, scet_to_utc, utc_to_scet
 
 Floats = NDArray[np.float64]
 
 ALL_DETECTORS = 0xFFFFFFFF
 ALL_PIXELS = 0xFFF
-QL_SKM = 0x053
-PIXEL_SKM = 0x044
-SPECTROGRAM_SKM = 0x053
-TRIGGER_SKM = 0x053
+QL_SCHEME = (0, 5, 3)
+PIXEL_SCHEME = (0, 4, 4)
+SPECTROGRAM_SCHEME = (0, 5, 3)
+TRIGGER_SCHEME = (0, 5, 3)
 _QL_TICKS = 4 * TICKS_PER_SECOND
 _SAMPLES_PER_BIN = 5
 _NOISE_TRIGGERS = 11.0
@@ -157,8 +157,8 @@ def light_curve(sky: Sky) -> xr.Dataset:
         "ql_lightcurve",
         edges,
         QL_CHANNELS,
-        {"counts": _as_received(counts, QL_SKM), "triggers": _as_received(triggers, TRIGGER_SKM)},
-        {"detector_mask": QL_DETECTORS, "counts_skm": QL_SKM, "triggers_skm": TRIGGER_SKM},
+        {"counts": _as_received(counts, QL_SCHEME), "triggers": _as_received(triggers, TRIGGER_SCHEME)},
+        {"detector_mask": QL_DETECTORS, **_skm(QL_SCHEME)},
     )
 
 
@@ -169,20 +169,19 @@ def science(sky: Sky, request: Request) -> xr.Dataset:
         expected, triggers = expected_pixels(sky, request.edges, request.channels)
         expected *= mask_bits(request.detector_mask, N_DETECTORS)[:, np.newaxis]
         expected *= mask_bits(request.pixel_mask, N_PIXELS)
-        skm = PIXEL_SKM
+        scheme = PIXEL_SCHEME
     else:
         masks = request.detector_mask, request.pixel_mask
         expected, triggers = expected_spectrogram(sky, request.edges, request.channels, *masks)
-        skm = SPECTROGRAM_SKM
+        scheme = SPECTROGRAM_SCHEME
     noisy = {
-        "counts": _as_received(rng.poisson(expected), skm),
-        "triggers": _as_received(rng.poisson(triggers), TRIGGER_SKM),
+        "counts": _as_received(rng.poisson(expected), scheme),
+        "triggers": _as_received(rng.poisson(triggers), TRIGGER_SCHEME),
     }
     state = {
         "detector_mask": request.detector_mask,
         "pixel_mask": request.pixel_mask,
-        "counts_skm": skm,
-        "triggers_skm": TRIGGER_SKM,
+        **_skm(scheme),
     }
     edges = tuple(range(request.channels[0], request.channels[1] + 1))
     dataset = _dataset(request.kind, request.edges, edges, noisy, state)
@@ -225,10 +224,14 @@ def _active(sky: Sky, edges: Scet) -> list[tuple[Component, slice, Floats]]:
     return found
 
 
-def _as_received(counts: NDArray[np.int64], skm: int) -> NDArray[np.uint32 | np.uint64]:
+def _as_received(counts: NDArray[np.int64], scheme: Scheme) -> NDArray[np.generic]:
     """Numbers as they come back from the compression on board."""
-    values = decompress(compress(counts, skm), skm)
-    return values.astype(np.uint32 if values.max(initial=0) < 2**32 else np.uint64)
+    values: NDArray[np.generic] = decompress(compress(counts, scheme), scheme)
+    return values
+
+
+def _skm(counts: Scheme) -> dict[str, int]:
+    return {"counts_skm": int(pack_skm(*counts)), "triggers_skm": int(pack_skm(*TRIGGER_SCHEME))}
 
 
 def _dataset(
