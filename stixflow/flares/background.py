@@ -13,6 +13,7 @@ QUIET_STD_FACTOR = 3.0
 """A frame is quiet where the scatter of the lowest band stays below this many times the root of its median."""
 QUIET_MAX_COUNTS = 500.0
 """A frame with more counts per bin in the lowest band never serves as background."""
+SIGMA_SPAN = np.timedelta64(12, "h")
 
 _STATISTICS = ("median", "mean", "std", "max", "min")
 
@@ -21,6 +22,8 @@ _STATISTICS = ("median", "mean", "std", "max", "min")
 class Background:
     """Background per energy band, in counts per bin, and where it was taken.
 
+    `median` is that of the frame `[start, stop)`. `sigma` is the median scatter of the quiet frames of the day around:
+    scatter changes less than level, and counts are quantised so coarsely that that of one hour is itself noise.
     `age_s` is the time between the flare and the nearer end of the frame, 0 inside it.
     """
 
@@ -108,10 +111,11 @@ def nearest_quiet(
         return None
     start, stop = statistics["start"].to_numpy(), statistics["stop"].to_numpy()
     best = candidates[np.argmin(np.abs(start[candidates] - time))]
+    around = candidates[np.abs(start[candidates] - start[best]) <= SIGMA_SPAN]
     apart = max(start[best] - time, time - stop[best], np.timedelta64(0, "ns"))
     return Background(
         median=statistics["median"].to_numpy()[best],
-        sigma=statistics["std"].to_numpy()[best],
+        sigma=np.median(statistics["std"].to_numpy()[around], axis=0),
         start=start[best],
         stop=stop[best],
         age_s=float(apart / np.timedelta64(1, "ns")) * 1e-9,

@@ -21,18 +21,23 @@ _TIE = 1 - 1e-12
 def smooth(counts: ArrayLike, width: int = SMOOTH_BINS) -> Curve:
     """Unweighted moving mean over `width` bins along the last axis, the ends padded with their own values.
 
+    The shares are added from the earliest to the latest: counts are quantised, so equal peaks are common, and which
+    of two equal peaks the operational list names hangs on exactly this rounding.
+
     Parameters
     ----------
     counts
-        Any shape (..., time); sums stay exact for integer counts.
+        Any shape (..., time).
     width
         Odd number of bins.
     """
-    values = np.asarray(counts, dtype=np.float64)
-    left = width // 2
-    ends = [(0, 0)] * (values.ndim - 1) + [(left + 1, width - 1 - left)]
-    running = np.cumsum(np.pad(values, ends, mode="edge"), axis=-1)
-    return np.asarray((running[..., width:] - running[..., :-width]) / width)
+    shares = np.asarray(counts, dtype=np.float64) * (1.0 / width)
+    size, left = shares.shape[-1], width // 2
+    padded = np.pad(shares, [(0, 0)] * (shares.ndim - 1) + [(left, width - 1 - left)], mode="edge")
+    mean = padded[..., :size].copy()
+    for k in range(1, width):
+        mean += padded[..., k : k + size]
+    return mean
 
 
 def snip_envelope(smoothed: ArrayLike, iterations: int = ITERATIONS) -> Curve:
