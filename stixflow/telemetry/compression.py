@@ -1,0 +1,230 @@
+"""Integer compression on board: one byte per number, s sign bits, k exponent bits, m mantissa bits.
+
+Flight-software scheme as in the STIX data compression note: values below ``2**(m + 1)`` are exact, larger ones
+lose their low bits and are reported as the lower middle of what they may have been. Scheme (0,0,0) is no
+compression; (0,0,7), seen on triggers from late 2023 on, is linear scaling (`unscale_triggers`).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.errors import UsageError
+
+Scheme: TypeAlias = tuple[int, int, int]
+
+RAW: Scheme = (0, 0, 0)
+SCALED: Scheme = (0, 0, 7)
+DEFAULT_SCALE = 30
+
+_CHUNK = 1 << 16
+
+
+def pack_skm(s: ArrayLike, k: ArrayLike, m: ArrayLike) -> NDArray[np.uint16]:
+    """Pack a scheme into one number, ``s << 8 | k << 4 | m``."""
+    parts = [np.asarray(part, dtype=np.uint16) for part in (s, k, m)]
+    return np.asarray(parts[0] << 8 | parts[1] << 4 | parts[2], dtype=np.uint16)
+
+
+def unpack_skm(skm: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Inverse of `pack_skm`."""
+    packed = np.asarray(skm, dtype=np.uint16)
+    s, k, m = packed >> 8, packed >> 4 & 0xF, packed & 0xF
+    return s.astype(np.uint8), k.astype(np.uint8), m.astype(np.uint8)
+
+
+def is_raw(scheme: Scheme) -> bool:
+    """Tell whether numbers of this scheme are stored as they are: not compressed, or scaled linearly."""
+    return scheme in (RAW, SCALED)
+
+
+def _check(scheme: Scheme) -> Scheme:
+    s, k, m = (int(part) for part in scheme)
+    if not (0 <= s <= 1 and 0 <= k <= 7 and 0 <= m <= 7):
+        raise UsageError(
+            f"compression scheme {scheme}", expected="s 0-1, k 0-7, m 0-7", advice="check the order s, k, m"
+        )
+    return s, k, m
+
+
+def dtype_of(scheme: Scheme) -> np.dtype[Any]:
+    """Smallest of uint32, uint64, int32, int64 that holds every value of a scheme."""
+    table = _table(_check(scheme))
+    small = np.int32 if table.min() < 0 else np.uint32
+    large = np.int64 if table.min() < 0 else np.uint64
+    return np.dtype(small if table.max() <= np.iinfo(small).max else large)
+
+
+@functools.cache
+def _table(scheme: Scheme) -> NDArray[np.int64]:
+    """Value of each of the 256 codes; values that no 63 bits hold (k = 6, 7) are cut to the largest that fits."""
+    s, _, m = scheme
+    codes = np.arange(256, dtype=np.int64)
+    if is_raw(scheme):
+        return codes
+    magnitude = codes & 0x7F if s else codes
+    values = [_value(int(code), m) for code in magnitude]
+    table = np.array([min(value, np.iinfo(np.int64).max) for value in values], dtype=np.int64)
+    return np.where((codes >= 128) & (s == 1), -table, table)
+
+
+def _value(code: int, m: int) -> int:
+    if code < 2 << m:
+        return code
+    lost = (code >> m) - 1
+    return ((1 << m) + (code & ((1 << m) - 1)) << lost) + (1 << lost - 1) - 1
+
+
+def decompress(codes: NDArray[np.uint8], scheme: Scheme) -> NDArray[Any]:
+    """Values of compressed numbers.
+
+    Parameters
+    ----------
+    codes
+        Bytes as they were sent, any shape.
+    scheme
+        s, k, m.
+
+    Returns
+    -------
+    Same shape; uint32, or uint64 where the scheme can exceed it; signed for s = 1.
+    """
+    scheme = _check(scheme)
+    dtype = dtype_of(scheme)
+    flat = np.ascontiguousarray(codes, dtype=np.uint8).reshape(-1)
+    out = np.empty(flat.size, dtype=dtype)
+    if dtype.itemsize == 4 and flat.size > _CHUNK:
+        _decompress_pairs(flat, _pairs(scheme), out)
+    else:
+        np.take(_table(scheme).astype(dtype), flat, out=out, mode="clip")
+    return out.reshape(np.shape(codes))
+
+
+def _decompress_pairs(codes: NDArray[np.uint8], pairs: NDArray[np.uint64], out: NDArray[Any]) -> None:
+    """Look up two codes at once, in pieces that stay in the cache."""
+    even = codes.size & ~1
+    wide, target = codes[:even].view(np.uint16), out[:even].view(np.uint64)
+    for start in range(0, wide.size, _CHUNK):
+        piece = slice(start, start + _CHUNK)
+        np.take(pairs, wide[piece], out=target[piece], mode="clip")
+    if even != codes.size:
+        out[-1] = pairs[codes[-1]] & 0xFFFFFFFF
+
+
+@functools.cache
+def _pairs(scheme: Scheme) -> NDArray[np.uint64]:
+    table = _table(scheme).astype(dtype_of(scheme)).view(np.uint32)
+    both = np.empty((256, 256, 2), dtype=np.uint32)
+    first, second = (0, 1) if sys.byteorder == "little" else (1, 0)
+    both[..., first], both[..., second] = table[None, :], table[:, None]
+    return both.reshape(-1, 2).view(np.uint64)[:, 0].copy()
+
+
+def compress(values: ArrayLike, scheme: Scheme) -> NDArray[np.uint8]:
+    """Codes of numbers, as the instrument makes them: the exact inverse of `decompress` on its values.
+
+    Raises
+    ------
+    UsageError
+        If a value has no code: negative without sign bit, or too large for the scheme.
+    """
+    s, k, m = scheme = _check(scheme)
+    number = np.asarray(values)
+    largest, smallest = int(number.max(initial=0)), int(number.min(initial=0))
+    limit = _limit(scheme)
+    if largest > limit or smallest < (-limit if s else 0):
+        raise UsageError(
+            f"values from {smallest} to {largest}",
+            expected=f"{-limit if s else 0} to {limit} in scheme ({s},{k},{m})",
+            advice="choose a scheme with more exponent bits",
+        )
+    magnitude = np.abs(number.astype(np.int64)) if s else number.astype(np.uint64).astype(np.int64)
+    if is_raw(scheme):
+        return magnitude.astype(np.uint8)
+    lost = np.maximum(_bit_length(magnitude) - (m + 1), 0)
+    code = (lost + 1 << m) + (magnitude >> lost & ((1 << m) - 1))
+    code = np.where(magnitude < 2 << m, magnitude, code)
+    return np.asarray(np.where(number < 0, code | 0x80, code), dtype=np.uint8)
+
+
+def _limit(scheme: Scheme) -> int:
+    """Largest number that has a code."""
+    s, _, m = scheme
+    top = 127 if s else 255
+    if is_raw(scheme) or top < 2 << m:
+        return top
+    lost = (top >> m) - 1
+    return int(min(((1 << m) + (top & ((1 << m) - 1)) + 1 << lost) - 1, np.iinfo(np.int64).max))
+
+
+def _bit_length(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    length = np.zeros(values.shape, dtype=np.int64)
+    rest = values.copy()
+    for step in (32, 16, 8, 4, 2, 1):
+        large = rest >= 1 << step
+        length += np.where(large, step, 0)
+        rest = np.where(large, rest >> step, rest)
+    return length + (rest > 0)
+
+
+def variance(values: ArrayLike, scheme: Scheme) -> NDArray[np.float64]:
+    """Variance that compression added to decompressed `values`: ``(2**(2e) + 2) / 12`` for e lost bits, else 0."""
+    _, _, m = scheme = _check(scheme)
+    magnitude = np.abs(np.asarray(values).astype(np.int64))
+    if is_raw(scheme):
+        return np.zeros(magnitude.shape)
+    lost = np.maximum(_bit_length(magnitude) - (m + 1), 0)
+    return np.asarray(np.where(lost > 0, (np.exp2(2.0 * lost) + 2.0) / 12.0, 0.0))
+
+
+def error(values: ArrayLike, skm: ArrayLike) -> NDArray[np.float32]:
+    """Compression error (one sigma) of decompressed `values`, as the `*_comp_err` columns of the public files.
+
+    Parameters
+    ----------
+    values
+        Decompressed numbers, any shape.
+    skm
+        Packed schemes (`pack_skm`), broadcast against `values`.
+    """
+    value, packed = np.broadcast_arrays(np.asarray(values), np.asarray(skm, dtype=np.uint16))
+    result = np.zeros(value.shape, dtype=np.float32)
+    for one in np.unique(packed):
+        rows = packed == one
+        s, k, m = (int(part) for part in unpack_skm(one))
+        result[rows] = np.sqrt(variance(value[rows], (s, k, m)))
+    return result
+
+
+def unscale_triggers(
+    codes: ArrayLike, duration: ArrayLike, accumulators: ArrayLike, *, factor: float = DEFAULT_SCALE
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Estimate triggers that were scaled on board, scheme (0,0,7): value and variance.
+
+    Parameters
+    ----------
+    codes
+        Numbers as sent.
+    duration
+        Integration time in units of 0.1 s.
+    accumulators
+        Number of trigger accumulators summed into each number.
+    factor
+        Scale factor of the request (30 unless its request table says otherwise).
+    """
+    step = factor * np.asarray(duration, dtype=np.float64) * np.asarray(accumulators, dtype=np.float64)
+    return (np.asarray(codes, dtype=np.float64) + 0.5) * step, np.asarray((0.5 * step) ** 2)
+
+
+def scale_triggers(
+    triggers: ArrayLike, duration: ArrayLike, accumulators: ArrayLike, *, factor: float = DEFAULT_SCALE
+) -> NDArray[np.uint8]:
+    """Scale triggers as the flight software does for scheme (0,0,7); zero accumulators give code 0."""
+    step = factor * np.asarray(duration, dtype=np.float64) * np.asarray(accumulators, dtype=np.float64)
+    codes = np.floor(np.asarray(triggers) / np.where(step > 0, step, np.inf))
+    return np.asarray(np.minimum(codes, 255), dtype=np.uint8)

@@ -1,0 +1,225 @@
+"""Records to packets: the exact inverse of `decode`, for every layout.
+
+Sizes are summed from the innermost level outwards, positions from the outermost inwards; then each level's rows are
+packed and written all at once. Also the writers of the containers that `read_packets` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stixflow.errors import UsageError
+from stixflow.telemetry.ccsds import HEADER_SIZE, scatter_rows
+from stixflow.telemetry.decode import Column, Records, expand_runs, gather_runs, starts_of
+from stixflow.telemetry.layouts import ROOT, Block, Field, Layout, Scope, known_types, layouts
+from stixflow.telemetry.packets import Packets
+
+PREFIX_SIZE = 76
+"""Bytes of ground-system header before each packet in a SOC XML file."""
+
+_SPACECRAFT = 0x028A
+
+
+def encode(records: Records | Iterable[Records] | Mapping[str, Records]) -> bytes:
+    """Write records as back-to-back packets, headers included.
+
+    Parameters
+    ----------
+    records
+        One `Records`, several, or what `decode` returned: packets come out in the same order, product by product.
+
+    Raises
+    ------
+    UsageError
+        If a packet would be longer than its length field can say, or counts and rows disagree.
+    """
+    if isinstance(records, Records):
+        return _encode(records)
+    parts = records.values() if isinstance(records, Mapping) else records
+    return b"".join(_encode(part) for part in parts)
+
+
+def _encode(records: Records) -> bytes:
+    found = np.unique(records.layout).tolist()
+    if len(found) == 1:
+        return _write(records, layouts()[found[0]])[0].tobytes()
+    order, parts, lengths = [], [], []
+    for index in found:
+        rows = np.flatnonzero(records.layout == index)
+        data, length = _write(records.select(rows), layouts()[index])
+        order.append(rows)
+        parts.append(data)
+        lengths.append(length)
+    length, place = np.concatenate([np.empty(0, np.int64), *lengths]), np.argsort(np.concatenate([[], *order]))
+    joined = np.concatenate([np.empty(0, np.uint8), *parts])
+    return gather_runs(joined, starts_of(length)[place], length[place]).tobytes()
+
+
+def _write(records: Records, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Bytes of packets of one layout, and their lengths."""
+    sizes = _row_sizes(records, layout)
+    length = sizes[ROOT] + HEADER_SIZE
+    if length.size and length.max() > 65535 + 7:
+        raise UsageError(
+            f"a packet of {length.max()} bytes", expected="at most 65542", advice="put fewer items into one packet"
+        )
+    out = np.empty(int(length.sum()), dtype=np.uint8)
+    start = starts_of(length)
+    header = records.header.copy()
+    header[:, 4], header[:, 5] = length - 7 >> 8, length - 7 & 0xFF
+    scatter_rows(out, start, header)
+    _write_rows(out, records, layout.scope, start + HEADER_SIZE, sizes)
+    return out, length
+
+
+def _row_sizes(records: Records, layout: Layout) -> dict[str, NDArray[np.int64]]:
+    """Bytes of each row of each level, with all that lies below it."""
+    sizes: dict[str, NDArray[np.int64]] = {}
+    for name, (_, scope) in reversed(layout.levels.items()):
+        rows = len(records) if name == ROOT else records.levels[name].size
+        size = np.full(rows, scope.min_size, dtype=np.int64)
+        for repeat in scope.repeats:
+            count = records.lengths(repeat.count)
+            below = sizes[repeat.count]
+            if count.sum() != below.size:
+                raise UsageError(
+                    f"level {repeat.count} has {below.size} rows", expected=f"{count.sum()} as the level above counts"
+                )
+            total = np.concatenate([[0], np.cumsum(below)])
+            first = starts_of(count)
+            size += total[first + count] - total[first]
+        sizes[name] = size
+    return sizes
+
+
+def _write_rows(
+    out: NDArray[np.uint8],
+    records: Records,
+    scope: Scope,
+    cursor: NDArray[np.int64],
+    sizes: Mapping[str, NDArray[np.int64]],
+) -> None:
+    position = 0
+    for part in scope.parts:
+        if isinstance(part, Block):
+            scatter_rows(out, cursor, _pack(records, scope.level, part, position))
+            cursor = cursor + part.size
+            position += 1
+            continue
+        count = records.lengths(part.count)
+        below = sizes[part.count]
+        run = _segment_sums(below, count)
+        if part.scope.is_fixed:
+            data = _pack(records, part.count, part.scope.blocks[0], 0).reshape(-1)
+            scatter_runs(out, cursor, run, data)
+        else:
+            inside = starts_of(below) - np.repeat(starts_of(run), count)
+            _write_rows(out, records, part.scope, np.repeat(cursor, count) + inside, sizes)
+        cursor = cursor + run
+
+
+def _segment_sums(values: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    total, first = np.concatenate([[0], np.cumsum(values)]), starts_of(count)
+    return np.asarray(total[first + count] - total[first], dtype=np.int64)
+
+
+def _pack(records: Records, level: str, block: Block, position: int) -> NDArray[np.uint8]:
+    rows_of = records.levels[level]
+    if block.size == 1 and len(block.fields) == 1 and block.fields[0].bits == 8:
+        return rows_of.columns[block.fields[0].name].view(np.uint8)[:, None]
+    size = len(records) if level == ROOT else rows_of.size
+    rows = np.zeros((size, block.size), dtype=np.uint8)
+    for one in block.fields:
+        _pack_field(rows, one, rows_of.columns[one.name])
+    if position in rows_of.unused:
+        rows |= rows_of.unused[position][:, : block.size]
+    return rows
+
+
+def _pack_field(rows: NDArray[np.uint8], one: Field, column: Column) -> None:
+    if one.repeat and one.bits == 8:
+        rows[:, one.at // 8 : one.at // 8 + one.repeat] = column.view(np.uint8)
+        return
+    for number in range(max(one.repeat, 1)):
+        values = column[:, number] if one.repeat else column
+        _pack_number(rows, one.at + number * one.bits, one.bits, values)
+
+
+def _pack_number(rows: NDArray[np.uint8], at: int, bits: int, values: Column) -> None:
+    first, last = at // 8, (at + bits - 1) // 8
+    spare = (last + 1) * 8 - at - bits
+    wide = values.astype(np.int64).astype(np.uint64)
+    wide = (wide & np.uint64((1 << bits) - 1)) << np.uint64(spare)
+    for byte in range(last, first - 1, -1):
+        rows[:, byte] |= (wide & np.uint64(0xFF)).astype(np.uint8)
+        wide = wide >> np.uint64(8)
+
+
+def scatter_runs(
+    out: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64], data: NDArray[np.uint8]
+) -> None:
+    """Write consecutive runs of `data` to the places `start`: the inverse of `gather_runs`."""
+    source = starts_of(length)
+    sizes, inverse, members = np.unique(length, return_inverse=True, return_counts=True)
+    for position, (size, number) in enumerate(zip(sizes.tolist(), members.tolist(), strict=True)):
+        rows = np.flatnonzero(inverse == position)
+        if size and number * size == data.size:
+            scatter_rows(out, start[rows], data.reshape(-1, size))
+        elif size:
+            scatter_rows(out, start[rows], data[expand_runs(source[rows], length[rows])].reshape(-1, size))
+
+
+def write_binary(path: str | Path, packets: Packets) -> Path:
+    """Write packets back to back."""
+    target = Path(path)
+    target.write_bytes(packets.to_bytes())
+    return target
+
+
+def write_xml(path: str | Path, packets: Packets) -> Path:
+    """Write packets as a SOC XML delivery (`PktTmRaw`), each with a valid 76-byte ground header."""
+    prefixes = _prefixes(packets)
+    elements = [
+        f'<PktRawResponseElement packetID="{number + 1}">\n    <Packet>{prefix.tobytes().hex()}'
+        f"{packets.packet_bytes(number).hex()}</Packet>\n</PktRawResponseElement>\n"
+        for number, prefix in enumerate(prefixes)
+    ]
+    target = Path(path)
+    target.write_text(_XML_HEAD + "".join(elements) + _XML_TAIL, encoding="ascii")
+    return target
+
+
+_XML_HEAD = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
+<ns2:ResponsePart xmlns:ns2="http://edds.egos.esa/model">
+    <Response>
+        <PktRawResponse>
+"""
+_XML_TAIL = """        </PktRawResponse>
+    </Response>
+</ns2:ResponsePart>
+"""
+
+
+def _prefixes(packets: Packets) -> NDArray[Any]:
+    """The 76-byte ground headers, as far as their meaning is known."""
+    from stixflow.time import scet_to_utc
+
+    microseconds = scet_to_utc(packets.scet).astype("datetime64[us]").astype(np.int64)
+    words = np.zeros((len(packets), PREFIX_SIZE // 4), dtype=">u4")
+    for column in (1, 3):
+        words[:, column], words[:, column + 1] = np.divmod(microseconds, 1_000_000)
+    words[:, 6] = _SPACECRAFT << 16
+    words[:, 7] = packets.length + PREFIX_SIZE
+    words[:, 9] = np.arange(1, len(packets) + 1)
+    types, inverse = packets.types()
+    words[:, 10] = np.array([known_types()[packet_type][0].spid for packet_type in types] or [0])[inverse]
+    rows = words.view(np.uint8).reshape(len(packets), PREFIX_SIZE)
+    for at, column in ((70, packets.apid), (72, packets.sequence_count)):
+        rows[:, at], rows[:, at + 1] = column >> 8, column & 0xFF
+    rows[:, 74], rows[:, 75] = packets.service, packets.subtype
+    return rows

@@ -1,0 +1,343 @@
+"""Which bits of a packet mean what: the layouts of all packet types, chosen by type and packet time.
+
+The table in ``tables/layouts.json`` is compiled once, when first asked for, into `Layout` objects: a tree of byte-aligned
+blocks of fields and of repeated groups. A repeated group is named by the field that counts it (``num_energy_groups``);
+neighbouring fields ``name_0 .. name_n`` of equal width become one field ``name`` of `n + 1` numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stixflow.errors import NotFound
+
+ROOT = "packet"
+"""Name of the outermost level: one row per packet."""
+
+PRODUCT_TYPES = {
+    "ql_lightcurve": (21, 6, 30),
+    "sci_pixels": (21, 6, 21),
+    "sci_spectrogram": (21, 6, 24),
+}
+"""Products that become cubes, and the packet type (service, subtype, selector) each is made of."""
+
+NO_SELECTOR = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter: `bits` wide from bit `at` of its block; `repeat` equal neighbours make one column."""
+
+    name: str
+    id: str
+    at: int
+    bits: int
+    repeat: int = 0
+    signed: bool = False
+    scheme: tuple[str, str, str] | None = None
+    """Names of the fields that hold s, k, m of its compression."""
+    enum: str | None = None
+    curve: str | None = None
+    scale: tuple[float, float, str] | None = None
+    """Scale, offset and unit of the engineering value."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        size = 1 if self.bits <= 8 else 2 if self.bits <= 16 else 4 if self.bits <= 32 else 8
+        return np.dtype(f"{'i' if self.signed else 'u'}{size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Neighbouring fields that fill whole bytes; `unused` marks the bits that no field owns."""
+
+    fields: tuple[Field, ...]
+    size: int
+    unused: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A group repeated as often as the field `count` of the enclosing scope says."""
+
+    count: str
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one row of a level holds, in packet order."""
+
+    level: str
+    parts: tuple[Block | Repeat, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Block))
+
+    @property
+    def repeats(self) -> tuple[Repeat, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Repeat))
+
+    @property
+    def min_size(self) -> int:
+        """Bytes of one row when every group in it is empty."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def is_fixed(self) -> bool:
+        return not self.repeats
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return tuple(field for block in self.blocks for field in block.fields)
+
+
+PacketType: TypeAlias = tuple[int, int, int]
+Status: TypeAlias = Literal["confirmed", "inferred"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The layout of one packet type in one range of database versions."""
+
+    index: int
+    type: PacketType
+    apid: int
+    spid: int
+    idb_from: tuple[int, ...]
+    idb_to: tuple[int, ...]
+    status: Status
+    scope: Scope
+
+    @property
+    def levels(self) -> dict[str, tuple[str, Scope]]:
+        """Every level with its parent, outermost first."""
+        found: dict[str, tuple[str, Scope]] = {}
+        _collect(self.scope, "", found)
+        return found
+
+
+def _collect(scope: Scope, parent: str, found: dict[str, tuple[str, Scope]]) -> None:
+    found[scope.level] = (parent, scope)
+    for repeat in scope.repeats:
+        _collect(repeat.scope, scope.level, found)
+
+
+def type_name(packet_type: PacketType) -> str:
+    """Name a packet type: its product, or ``service,subtype[,selector]``."""
+    return _names().get(packet_type) or ",".join(str(part) for part in packet_type if part != NO_SELECTOR)
+
+
+@functools.cache
+def _names() -> dict[PacketType, str]:
+    return {packet_type: name for name, packet_type in PRODUCT_TYPES.items()}
+
+
+@functools.cache
+def layouts() -> tuple[Layout, ...]:
+    """Every layout, each at the position of its `index`."""
+    table = _table()
+    variants = [
+        (_parse_type(name), entry, variant) for name, entry in table["types"].items() for variant in entry["variants"]
+    ]
+    return tuple(_compile(index, *variant, table["skm"]) for index, variant in enumerate(variants))
+
+
+@functools.cache
+def known_types() -> dict[PacketType, tuple[Layout, ...]]:
+    """The layouts of each packet type, by database version."""
+    found: dict[PacketType, tuple[Layout, ...]] = {}
+    for layout in layouts():
+        found[layout.type] = (*found.get(layout.type, ()), layout)
+    return found
+
+
+@functools.cache
+def selectors() -> dict[tuple[int, int], tuple[int, int]]:
+    """Where the second identifier of a (service, subtype) is: first byte in the packet, number of bytes."""
+    return {
+        (int(service), int(subtype)): (at, bits // 8)
+        for key, (at, bits) in _table()["selectors"].items()
+        for service, subtype in [key.split(",")]
+    }
+
+
+def idb_version(coarse: int) -> tuple[int, ...]:
+    """Version of the instrument database that was valid at an onboard time in seconds."""
+    starts, versions = _periods()
+    return versions[max(int(np.searchsorted(starts, coarse, side="right")) - 1, 0)]
+
+
+@functools.cache
+def _periods() -> tuple[NDArray[np.int64], tuple[tuple[int, ...], ...]]:
+    periods = _table()["idb"]
+    return np.array([start for start, _ in periods]), tuple(_version(version) for _, version in periods)
+
+
+def layout_indices(packet_type: PacketType, coarse: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Index of the layout of each packet of one type, by the packets' onboard seconds.
+
+    Raises
+    ------
+    NotFound
+        If the type is unknown or no layout covers a time.
+    """
+    starts, by_period = _choices(packet_type)
+    chosen = by_period[np.maximum(np.searchsorted(starts, coarse, side="right") - 1, 0)]
+    return np.asarray(chosen, dtype=np.int16)
+
+
+@functools.cache
+def _choices(packet_type: PacketType) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    starts, versions = _periods()
+    return starts, np.array([_choose(packet_type, version).index for version in versions], dtype=np.int16)
+
+
+def _choose(packet_type: PacketType, version: tuple[int, ...]) -> Layout:
+    for layout in known_types().get(packet_type, ()):
+        if layout.idb_from <= version <= layout.idb_to:
+            return layout
+    raise NotFound(
+        f"no layout of packet type {packet_type} in database {'.'.join(map(str, version))}",
+        expected=f"one of {len(known_types())} known types",
+    )
+
+
+def find_layout(packet_type: PacketType, coarse: int) -> Layout:
+    """Layout of one packet type at an onboard time in seconds.
+
+    Raises
+    ------
+    NotFound
+        If the type is unknown.
+    """
+    return _choose(packet_type, idb_version(coarse))
+
+
+@functools.cache
+def _table() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("tables/layouts.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def _parse_type(name: str) -> PacketType:
+    numbers = [int(part) for part in name.split(",")]
+    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else NO_SELECTOR
+
+
+def _compile(
+    index: int, packet_type: PacketType, entry: dict[str, Any], variant: dict[str, Any], skm: dict[str, list[str]]
+) -> Layout:
+    names = {item[1]: item[0] for item in _items(variant["layout"])}
+    schemes = {
+        group: (names[ids[0]], names[ids[1]], names[ids[2]]) for group, ids in skm.items() if names.keys() >= set(ids)
+    }
+    first, last = (_version(text) for text in variant["idb"])
+    status: Status = variant.get("status", "confirmed")
+    scope = _compile_scope(ROOT, variant["layout"], schemes)
+    return Layout(index, packet_type, entry["apid"], entry["spid"], first, last, status, scope)
+
+
+def _items(items: list[Any]) -> list[list[Any]]:
+    flat = []
+    for item in items:
+        if isinstance(item, dict):
+            flat += _items(item["of"])
+        elif isinstance(item, list):
+            flat.append(item)
+    return flat
+
+
+def _compile_scope(level: str, items: list[Any], schemes: dict[str, tuple[str, str, str]]) -> Scope:
+    parts: list[Block | Repeat] = []
+    pending: list[Any] = []
+    for item in items:
+        if isinstance(item, dict):
+            _close_block(parts, pending, schemes)
+            pending = []
+            parts.append(Repeat(item["repeat"], _compile_scope(item["repeat"], item["of"], schemes)))
+        else:
+            pending.append(item)
+    _close_block(parts, pending, schemes)
+    return Scope(level, tuple(parts))
+
+
+def _close_block(parts: list[Block | Repeat], items: list[Any], schemes: dict[str, tuple[str, str, str]]) -> None:
+    if not items:
+        return
+    at, end, fields = 0, 0, []
+    for item in items:
+        if isinstance(item, int):
+            at += item
+        else:
+            field = _field(item, at, schemes)
+            fields.append(field)
+            at = field.at + field.bits
+        end = max(end, at)
+    parts.append(Block(_join_neighbours(fields), end // 8, _unused(fields, end // 8)))
+
+
+def _field(item: list[Any], at: int, schemes: dict[str, tuple[str, str, str]]) -> Field:
+    name, identifier, bits = item[:3]
+    extra = item[3] if len(item) > 3 else {}
+    engineering = extra.get("eng", {})
+    return Field(
+        name,
+        identifier,
+        extra.get("at", at),
+        bits,
+        signed=extra.get("type") == "i",
+        scheme=schemes.get(extra.get("skm", "")),
+        enum=extra.get("enum"),
+        curve=engineering.get("curve"),
+        scale=(engineering["scale"], engineering["offset"], engineering["unit"]) if "scale" in engineering else None,
+    )
+
+
+def _unused(fields: list[Field], size: int) -> tuple[int, ...]:
+    owned = np.zeros(size * 8, dtype=np.uint8)
+    for field in fields:
+        owned[field.at : field.at + field.bits] = 1
+    return tuple(int(byte) for byte in np.packbits(1 - owned))
+
+
+def _join_neighbours(fields: list[Field]) -> tuple[Field, ...]:
+    """Make one column of ``name_0 .. name_n`` where they are whole bytes of the same kind."""
+    joined: list[Field] = []
+    position = 0
+    while position < len(fields):
+        run = _numbered_run(fields, position)
+        first = fields[position]
+        if run > 1:
+            name = re.sub(r"_?0$", "", first.name)
+            first = Field(name, first.id, first.at, first.bits, run, first.signed, first.scheme, first.enum)
+        joined.append(first)
+        position += max(run, 1)
+    return tuple(joined)
+
+
+def _numbered_run(fields: list[Field], position: int) -> int:
+    first = fields[position]
+    stem, number = re.fullmatch(r"(.*?)(\d*)", first.name).groups()  # type: ignore[union-attr]
+    if number != "0" or first.bits % 8 or first.at % 8:
+        return 0
+    run = 0
+    for field in fields[position:]:
+        if (field.name, field.bits, field.at) != (f"{stem}{run}", first.bits, first.at + run * first.bits):
+            break
+        run += 1
+    return run if run > 3 else 0
