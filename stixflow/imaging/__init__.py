@@ -1,6 +1,23 @@
 """Fourier imaging: pixel counts to visibilities to images, on stacks of images at once."""
 
+from stixflow.imaging.back_projection import BackProjection
+from stixflow.imaging.clean import Clean
 from stixflow.imaging.forward import Gaussian, expected_column_rates, expected_pixel_rates, source_visibilities
 from stixflow.imaging.grids import Grid
+from stixflow.imaging.reconstruction import reconstruct
+from stixflow.imaging.visibilities import from_arrays, recenter, stack, visibilities
 
-__all__ = ["Gaussian", "Grid", "expected_column_rates", "expected_pixel_rates", "source_visibilities"]
+__all__ = [
+    "BackProjection",
+    "Clean",
+    "Gaussian",
+    "Grid",
+    "expected_column_rates",
+    "expected_pixel_rates",
+    "from_arrays",
+    "recenter",
+    "reconstruct",
+    "source_visibilities",
+    "stack",
+    "visibilities",
+]

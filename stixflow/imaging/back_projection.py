@@ -1,9 +1,9 @@
 """Back-projection of visibilities: the dirty map and the point spread function, in batches.
 
-``BP(x, y) = Σ_k w_k Re[V_k exp(-2πi (u_k x + v_k y))]`` with Σ w = 1, so the map has the unit of the visibilities. A
-stack of maps is one matrix product with a cached table of cosines and sines. A map is centred on its grid, so cosines are
-even and sines odd under a half turn, and half of the table is enough. Few maps or large ones go by outer products of
-the exponentials along x and y instead, which need no table.
+``BP(x, y) = Σ_k w_k Re[V_k exp(-2πi (u_k x + v_k y))]`` with Σ w = 1, so the map has the unit of the visibilities.
+A stack of maps is one matrix product with a cached table of cosines and sines. A map is centred on its grid, so cosines
+are even and sines odd under a half turn, and half of the table is enough. Few maps or large ones go by outer products
+of the exponentials along x and y instead, which need no table.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def back_project(
 
 
 def point_spread(u: ArrayLike, v: ArrayLike, grid: Grid, weighting: Weighting = "natural") -> FloatArray:
-    """Dirty map of a point of flux 1 for every shift within `grid`, shape (2 ny - 1, 2 nx - 1), peak 1 in the middle."""
+    """Dirty map of a point of flux 1 for every shift within `grid`: (2 ny - 1, 2 nx - 1), peak 1 in the middle."""
     ones = np.ones((1, np.size(u)), dtype=np.complex128)
     return np.asarray(back_project(ones, u, v, grid.twice, BackProjection(weighting))[0], dtype=np.float64)
 
@@ -91,7 +91,7 @@ def point_spread(u: ArrayLike, v: ArrayLike, grid: Grid, weighting: Weighting = 
 def shift_phase_center(
     vis: ArrayLike, u: ArrayLike, v: ArrayLike, shift_x: ArrayLike, shift_y: ArrayLike
 ) -> ComplexArray:
-    """Refer visibilities (image, visibility) to a centre moved by (shift_x, shift_y) arcsec, one shift or one per image."""
+    """Move the phase centre of visibilities (image, visibility) by (shift_x, shift_y) arcsec, one or one per image."""
     phase = np.multiply.outer(shift_x, u) + np.multiply.outer(shift_y, v)
     return np.asarray(np.asarray(vis) * np.exp(-2j * np.pi * phase))
 

@@ -4,10 +4,10 @@ With the residual R starting as the dirty map: ``k = argmax R; component[k] += g
 until `niter` or until the deepest negative is larger than the peak. The map is the components convolved with a Gaussian
 beam, plus the residual.
 
-Speed comes from keeping one residual in cache, from one fused multiply-add per component (the PSF is laid
-out once per column shift, so that every window of it is contiguous), and from looking at the minimum only once per
-block of components. A block is accepted only if a lower bound of every minimum in between proves that the rule would not have
-stopped there; otherwise it is undone and repeated in smaller steps. The sequence of components is that of the plain rule.
+Speed comes from keeping one residual in cache, from one fused multiply-add per component (the PSF is laid out once per
+column shift, so that every window of it is contiguous), and from looking at the minimum only once per block of
+components. A block is accepted only if a lower bound of every minimum in between proves that the rule would not have
+stopped there; otherwise it is undone and repeated in smaller steps. The components are those of the plain rule.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def natural_beam(u: ArrayLike, v: ArrayLike, weighting: Weighting = "natural") -
 
 
 class PointSpread:
-    """A point spread function whose windows are contiguous: one copy ("sheet") of it per column shift, made when needed.
+    """A point spread function with contiguous windows: one copy ("sheet") of it per column shift, made when needed.
 
     `psf` has peak 1 and shape (2 ny - 1, 2 nx - 1).
     """
@@ -188,9 +188,7 @@ def subtract_components(
 class _Residual:
     """One residual map while it is cleaned: flat values, and the search restricted to the box."""
 
-    def __init__(
-        self, values: FloatArray, spread: PointSpread, gain: float, box: NDArray[np.intp] | None
-    ) -> None:
+    def __init__(self, values: FloatArray, spread: PointSpread, gain: float, box: NDArray[np.intp] | None) -> None:
         self.values, self.gain, self.box, self._spread = values, gain, box, spread
 
     def minimum(self) -> float:

@@ -89,8 +89,8 @@ def source_image(sources: Sequence[Gaussian], grid: Grid) -> FloatArray:
 def modulation_amplitude(transmission: ArrayLike, harmonic: int = 1) -> FloatArray:
     """First-harmonic amplitude M1 seen by one column of pixels.
 
-    `transmission` is the mean transmission T of a pair of equal grids; `harmonic` 1 for columns of full width, 2 for the small pixels. An ideal
-    pair (T = 1/4) has 4 sin(π/4) / π³ in columns of full width.
+    `transmission` is the mean transmission T of a pair of equal grids; `harmonic` is 1 for columns of full width and 2
+    for the small pixels. An ideal pair (T = 1/4) has 4 sin(π/4) / π³ in columns of full width.
     """
     width = harmonic * 4 / np.pi**3 * np.sin(np.pi / (4 * harmonic))
     return np.asarray(width * np.sin(np.pi * np.sqrt(np.asarray(transmission, dtype=np.float64))) ** 2)
