@@ -104,7 +104,7 @@ class Cluster:
 
     @property
     def slots(self) -> int:
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, sum(int(threads) for threads in self._client.nthreads().values()))
 
     def submit(self, call: Callable[..., Any], *arguments: object) -> object:
         # Every item of the catalog is a side effect somewhere: equal calls are never one call.
@@ -164,7 +164,7 @@ def open_cluster(
                 yield Cluster(client)
             return
         with (
-            LocalCluster(  # type: ignore[no-untyped-call]
+            LocalCluster(
                 n_workers=n_workers or _cores(),
                 threads_per_worker=1,
                 processes=True,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from stixflow.cubes.model import DATA_MODEL_VERSION, GLOBAL_ATTRS, PRODUCTS, Product, Variable
 from stixflow.errors import SchemaError
@@ -98,9 +100,9 @@ def _sizes(dataset: xr.Dataset, product: Product) -> Iterator[str]:
     for name, size in product.fixed_sizes.items():
         if dataset.sizes.get(name, size) != size:
             yield f"{name} has {dataset.sizes[name]} values, not {size}"
-    for name, size in dataset.sizes.items():
+    for dim, size in dataset.sizes.items():
         if size == 0:
-            yield f"{name} is empty"
+            yield f"{dim} is empty"
 
 
 def _times(dataset: xr.Dataset, product: Product) -> Iterator[str]:
@@ -113,7 +115,7 @@ def _times(dataset: xr.Dataset, product: Product) -> Iterator[str]:
         yield from _intervals(dataset)
 
 
-def _rising(name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Iterator[str]:
+def _rising(name: str, values: NDArray[Any]) -> Iterator[str]:
     wrong = np.flatnonzero(~(values[1:] > values[:-1]))
     if wrong.size:
         first = int(wrong[0])

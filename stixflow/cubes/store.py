@@ -1,8 +1,8 @@
 """One immutable Zarr v3 store per partition and run: the one gate for writing, strict opening, verification.
 
-A store holds one group per box (``0``, ``1``, ...), consolidated metadata at its root, and ``manifest.json``: length and
-SHA-256 of every object, and the digest of those lines, which is the digest of the store. The manifest is written last,
-so a store without one is what a killed writer left behind. On a local disk the store appears by one rename.
+A store holds one group per box (``0``, ``1``, ...), consolidated metadata at its root, and ``manifest.json``: length
+and SHA-256 of every object, and the digest of those lines, which is the digest of the store. The manifest is written
+last, so a store without one is what a killed writer left behind. On a local disk the store appears by one rename.
 
 Objects are encoded in memory and handed over together, because `zarr` spends 2-3 ms on each array it creates and a
 request has twenty: small arrays are one chunk whose bytes are made here, sharded ones are encoded by `zarr`.
@@ -107,7 +107,7 @@ def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> 
     return _record(files.url, digest, objects, datasets)
 
 
-def open_store(url: str | os.PathLike[str], box: int = 0, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+def open_store(url: str | os.PathLike[str], box: int = 0, *, chunks: dict[str, int] | None = None) -> xr.Dataset:
     """Open one box of a complete store; values are read when they are used.
 
     Parameters
@@ -118,7 +118,7 @@ def open_store(url: str | os.PathLike[str], box: int = 0, *, chunks: Mapping[str
     Raises
     ------
     StoreError
-        If the store is not there, incomplete, or an object of it is missing or cut short: such data would read as zeros.
+        If the store is not there or incomplete, or an object is missing or cut short: its values would read as zeros.
     UsageError
         If the store has no such box.
     """
@@ -132,7 +132,7 @@ def open_store(url: str | os.PathLike[str], box: int = 0, *, chunks: Mapping[str
             advice="run `stixflow verify`, then roll back or reprocess this partition",
         )
     try:
-        dataset = xr.open_zarr(
+        dataset: xr.Dataset = xr.open_zarr(
             files.zarr_store(),
             group=str(box),
             chunks=chunks,
@@ -246,7 +246,7 @@ class _Grid:
         """Extent of one object."""
         return self.shards or self.chunks
 
-    def keys(self) -> Iterator[tuple[tuple[int, ...], str]]:
+    def object_keys(self) -> Iterator[tuple[tuple[int, ...], str]]:
         """Walk over the index and the key of every object."""
         counts = (range(math.ceil(size / step)) for size, step in zip(self.shape, self.objects, strict=True))
         for index in cross(*counts):
@@ -256,7 +256,7 @@ class _Grid:
 def _chunks(values: NDArray[Any], grid: _Grid) -> Iterator[tuple[str, bytes]]:
     """Encode the chunks of an array without shards, those of the edge filled up with zeros."""
     encode = _blosc(values.dtype.itemsize)
-    for index, key in grid.keys():
+    for index, key in grid.object_keys():
         part = values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, grid.chunks, strict=True))]
         if part.shape != grid.chunks:
             part = np.pad(part, [(0, n - size) for n, size in zip(grid.chunks, part.shape, strict=True)])
@@ -280,7 +280,7 @@ def _shards(metadata: Mapping[str, object], values: NDArray[Any]) -> Iterator[tu
 
 @cache
 def _blosc(itemsize: int) -> Any:
-    from numcodecs import blosc
+    from numcodecs import blosc  # type: ignore[import-untyped]
 
     def encode(values: NDArray[Any]) -> bytes:
         return bytes(blosc.compress(values, b"zstd", 3, blosc.BITSHUFFLE, 0, itemsize))
@@ -428,7 +428,7 @@ def _implied(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     yield f"{path}/zarr.json"
     if node["node_type"] == "array":
         extent = tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
-        for _, key in _Grid(tuple(node["shape"]), extent, None).keys():
+        for _, key in _Grid(tuple(node["shape"]), extent, None).object_keys():
             yield f"{path}/{key}"
 
 
@@ -574,7 +574,7 @@ class _RemoteFiles:
     """Objects in a bucket, through fsspec; a store is complete when its manifest is there."""
 
     def __init__(self, url: str) -> None:
-        import fsspec
+        import fsspec  # type: ignore[import-untyped]
 
         self.url = url.rstrip("/")
         self._fs, self._path = fsspec.url_to_fs(self.url)

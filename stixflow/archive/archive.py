@@ -1,0 +1,392 @@
+"""The analyst's door: cubes, requests, flares and images of an archive, by time or by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from stixflow.archive.catalog import Catalog, Partition
+from stixflow.archive.layout import CATALOG_NAME, join_url
+from stixflow.cubes.model import PRODUCTS
+from stixflow.cubes.store import Defect, open_store, verify_store
+from stixflow.errors import MissingFile, NotFound, StixflowError, UsageError
+from stixflow.time import TimeRange, iso, to_utc
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from sunpy.map import GenericMap
+
+_KINDS = {"pixels": "sci_pixels", "spectrogram": "sci_spectrogram"}
+_TIME, _TEXT, _WHOLE, _REAL, _CLAIM = "datetime64[ns]", "object", "int64", "float64", "bool"
+_REQUEST_COLUMNS = {
+    "request_id": _WHOLE,
+    "seq_control": _WHOLE,
+    "kind": _TEXT,
+    "start": _TIME,
+    "stop": _TIME,
+    "n_time": _WHOLE,
+    "boxes": _WHOLE,
+    "counts": _WHOLE,
+    "complete": _CLAIM,
+    "missing": _TEXT,
+    "n_bytes": _WHOLE,
+    "run_id": _TEXT,
+}
+_FLARE_COLUMNS = {"flare_id": _TEXT, "start": _TIME, "peak": _TIME, "stop": _TIME, "peak_counts": _REAL}
+_IMAGE_COLUMNS = {
+    "image_id": _TEXT,
+    "flare_id": _TEXT,
+    "method": _TEXT,
+    "energy_low": _REAL,
+    "energy_high": _REAL,
+    "start": _TIME,
+    "stop": _TIME,
+    "hpc_x": _REAL,
+    "hpc_y": _REAL,
+    "path": _TEXT,
+}
+_RUN_COLUMNS = {"run_id": _TEXT, "command": _TEXT, "state": _TEXT, "started": _TIME, "finished": _TIME}
+_FILE_COLUMNS = {
+    "name": _TEXT,
+    "kind": _TEXT,
+    "packets_in": _WHOLE,
+    "used": _WHOLE,
+    "duplicates": _WHOLE,
+    "rejected": _WHOLE,
+    "n_bytes": _WHOLE,
+    "ingested": _TIME,
+    "digest": _TEXT,
+}
+_QUARANTINE_COLUMNS = {"file": _TEXT, "reason": _TEXT, "offset": _REAL, "n_bytes": _REAL, "path": _TEXT}
+
+
+def open_archive(
+    root: str | os.PathLike[str],
+    release: str | None = None,
+    *,
+    catalog: str | None = None,
+    create: bool = False,
+) -> Archive:
+    """Open an archive.
+
+    Parameters
+    ----------
+    root
+        Its folder, or an ``s3://`` URL.
+    release
+        A release to pin; None follows what is published.
+    catalog
+        SQLAlchemy URL of its catalog; by default ``catalog.sqlite`` in the root.
+    create
+        Make an archive where there is none.
+
+    Raises
+    ------
+    MissingFile
+        If there is no archive and `create` is not given.
+    """
+    if release is not None:
+        raise NotFound(
+            f"there is no release {release!r}", expected="None: no release was made yet", advice="open it without one"
+        )
+    return Archive(root, catalog=catalog, create=create)
+
+
+class Archive:
+    """Everything that is published, read lazily; each call sees one moment of the catalog."""
+
+    def __init__(self, root: str | os.PathLike[str], *, catalog: str | None = None, create: bool = False) -> None:
+        self.root = _plain_root(root)
+        self.catalog = Catalog(catalog or _sqlite_url(self.root, create=create))
+
+    def __repr__(self) -> str:
+        published = self.catalog.partitions()
+        lines = [f"<stixflow.Archive {self.root}>"]
+        for product in PRODUCTS:
+            mine = [item for item in published if item.product == product]
+            if mine:
+                first, last = min(item.start for item in mine), max(item.stop for item in mine)
+                lines.append(f"  {product:16s} {len(mine):6d} partitions  {iso(first)} to {iso(last)}")
+        lines.append(f"  {len(self.catalog.flares())} flares, {len(self.catalog.images())} images")
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        """Close the catalog."""
+        self.catalog.close()
+
+    # Cubes ------------------------------------------------------------------------------------------------------------
+
+    def lightcurves(self, start: object, stop: object) -> xr.Dataset:
+        """Return the quick-look light curves of ``[start, stop)`` as one Dataset, read when used.
+
+        Raises
+        ------
+        NotFound
+            If nothing is published there; the message says what is.
+        """
+        return self.cube("ql_lightcurve", start, stop)
+
+    def ephemeris(self, start: object, stop: object) -> xr.Dataset:
+        """Return where the spacecraft was and pointed during ``[start, stop)``."""
+        return self.cube("ephemeris", start, stop)
+
+    def cube(self, product: str, start: object, stop: object) -> xr.Dataset:
+        """Return the bins of a day product whose centre lies in ``[start, stop)``, in order of time."""
+        span = TimeRange(to_utc(start), to_utc(stop))
+        _check_product(product, "day")
+        found = self.catalog.partitions(product, start=span.start, stop=span.stop)
+        pieces = [
+            piece for piece in (self._cut(item, span, alone=len(found) == 1) for item in found) if piece is not None
+        ]
+        if not pieces:
+            raise self._nothing(product, span)
+        if len(pieces) == 1:
+            return pieces[0]
+        _check_same_axes(found)
+        return xr.concat(
+            [_load_axes(pieces[0]), *pieces[1:]],
+            dim="time",
+            data_vars="minimal",
+            coords="minimal",
+            compat="override",
+            join="override",
+            combine_attrs="drop_conflicts",
+        )
+
+    def pixels(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
+        """Return the pixel data of a request (time, energy, detector, pixel), read when used.
+
+        Parameters
+        ----------
+        box
+            Which of its time and energy boxes; may be left out where there is one.
+        seq_control
+            Which of several answers to the same request; may be left out where there is one.
+
+        Raises
+        ------
+        NotFound
+            If the request is not there.
+        UsageError
+            If there are several boxes or answers and none was chosen; the message lists them.
+        """
+        return self._request("sci_pixels", request_id, box, seq_control)
+
+    def spectrogram(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
+        """Return the spectrogram of a request (time, energy); see `pixels`."""
+        return self._request("sci_spectrogram", request_id, box, seq_control)
+
+    # Tables -----------------------------------------------------------------------------------------------------------
+
+    def requests(self, start: object = None, stop: object = None, kind: str | None = None) -> pd.DataFrame:
+        """Return the science requests that overlap ``[start, stop)``, one row each.
+
+        Parameters
+        ----------
+        kind
+            ``"pixels"`` or ``"spectrogram"``; None for both.
+        """
+        if kind is not None and kind not in _KINDS and kind not in _KINDS.values():
+            raise UsageError(f"{kind!r} is not a kind of request", expected=" or ".join(_KINDS), advice="correct it")
+        products = list(_KINDS.values()) if kind is None else [_KINDS.get(kind, kind)]
+        rows = [_request_row(item) for item in self.catalog.partitions(products, start=start, stop=stop)]
+        return _frame(rows, _REQUEST_COLUMNS)
+
+    def flares(self, start: object = None, stop: object = None) -> pd.DataFrame:
+        """Return the flares whose peak lies in ``[start, stop)``, one row each; times are UTC without a zone."""
+        return _frame(self.catalog.flares(start, stop), _FLARE_COLUMNS)
+
+    def images(self, flare_id: object = None, start: object = None, stop: object = None) -> pd.DataFrame:
+        """Return the images of a flare, or whose interval starts in ``[start, stop)``, one row each."""
+        return _frame(self.catalog.images(flare_id, start, stop), _IMAGE_COLUMNS)
+
+    def runs(self) -> pd.DataFrame:
+        """Return what was run on this archive, the latest first."""
+        return _frame(self.catalog.runs(), _RUN_COLUMNS)
+
+    def files(self) -> pd.DataFrame:
+        """Return the input files with the balance of their packets."""
+        return _frame(self.catalog.files(), _FILE_COLUMNS)
+
+    def quarantine(self, run_id: str | None = None) -> pd.DataFrame:
+        """Return the bytes that could not be used, why, and where they are kept."""
+        return _frame(self.catalog.quarantined(run_id), _QUARANTINE_COLUMNS)
+
+    def map(self, image_id: str) -> GenericMap:
+        """Return an image as a sunpy map."""
+        found = self.catalog.images(image_id=image_id)
+        if not found:
+            raise NotFound(f"there is no image {image_id!r}", advice="see what there is with archive.images()")
+        import sunpy.map
+
+        made: GenericMap = sunpy.map.Map(join_url(self.root, found[0]["path"]))
+        return made
+
+    # Care -------------------------------------------------------------------------------------------------------------
+
+    def url(self, path: str) -> str:
+        """Return the full place of a path below the root."""
+        return join_url(self.root, path)
+
+    def verify(self, partitions: Iterable[Partition] | None = None) -> list[Defect]:
+        """Read every published store (or those given) and return all that is wrong with them."""
+        chosen = self.catalog.partitions() if partitions is None else partitions
+        return [defect for item in chosen for defect in self._verify_one(item)]
+
+    def _verify_one(self, item: Partition) -> list[Defect]:
+        url = self.url(item.path)
+        found = verify_store(url, item.digest)
+        return found or [Defect(url, "catalog", problem) for problem in _disagreements(url, item)]
+
+    # Pieces -----------------------------------------------------------------------------------------------------------
+
+    def _cut(self, item: Partition, span: TimeRange, *, alone: bool) -> xr.Dataset | None:
+        """Open a day, lazily, and keep what lies in the span; None if nothing does."""
+        dataset = open_store(self.url(item.path), chunks=None if alone else {})
+        first, last = np.searchsorted(dataset["time"].values, [span.start, span.stop])
+        if first == last:
+            return None
+        return dataset if last - first == dataset.sizes["time"] else dataset.isel(time=slice(int(first), int(last)))
+
+    def _request(self, product: str, request_id: int, box: int | None, seq_control: int | None) -> xr.Dataset:
+        found = self.catalog.partitions(product, request_id=int(request_id))
+        chosen = [item for item in found if seq_control in (None, item.seq_control)]
+        if not chosen:
+            raise self._no_request(product, request_id, found)
+        if len(chosen) > 1:
+            raise UsageError(
+                f"the request {request_id} was answered {len(chosen)} times: "
+                + ", ".join(f"seq_control={item.seq_control} from {iso(item.start)}" for item in chosen),
+                expected="one answer",
+                advice="choose one with seq_control=",
+            )
+        if box is None and chosen[0].boxes > 1:
+            raise UsageError(
+                f"the request {request_id} has {chosen[0].boxes} boxes: " + "; ".join(self._describe_boxes(chosen[0])),
+                expected="one box",
+                advice="choose one with box=",
+            )
+        return open_store(self.url(chosen[0].path), box or 0)
+
+    def _describe_boxes(self, item: Partition) -> list[str]:
+        texts = []
+        for box in range(item.boxes):
+            dataset = open_store(self.url(item.path), box)
+            low, high = float(dataset["energy_low"][0]), float(dataset["energy_high"][-1])
+            first = dataset["time_start"].values[0]
+            texts.append(f"box={box} from {iso(first)}, {dataset.sizes['time']} bins, {low:g}-{high:g} keV")
+        return texts
+
+    def _nothing(self, product: str, span: TimeRange) -> NotFound:
+        held = self.catalog.partitions(product)
+        what = f"published are {_days_text([item.day for item in held])}" if held else "nothing of it is published"
+        return NotFound(
+            f"no {product} in {span}: {what}",
+            expected="a span with data",
+            advice="ingest and process it, or ask another",
+        )
+
+    def _no_request(self, product: str, request_id: int, found: Sequence[Partition]) -> NotFound:
+        if found:
+            have = ", ".join(str(item.seq_control) for item in found)
+            return NotFound(f"the request {request_id} has no such answer", expected=f"seq_control {have}")
+        elsewhere = [item.product for item in self.catalog.partitions(request_id=int(request_id))]
+        return NotFound(
+            f"there is no {product} of the request {request_id}"
+            + (f", but {' and '.join(elsewhere)}" if elsewhere else ""),
+            expected="a request that archive.requests() lists",
+            advice="correct the number, or ingest its telemetry",
+        )
+
+
+def _plain_root(root: str | os.PathLike[str]) -> str:
+    text = os.fspath(root)
+    return text.rstrip("/") if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def _sqlite_url(root: str, *, create: bool) -> str:
+    if "://" in root:
+        raise UsageError(
+            f"{root} has no place for SQLite", expected="the URL of its catalog", advice="give catalog=postgresql://..."
+        )
+    path = Path(root) / CATALOG_NAME
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        raise MissingFile(
+            f"{root} is not an archive", expected=f"a folder with {CATALOG_NAME}", advice="make one: `stixflow ingest`"
+        )
+    return f"sqlite:///{path}"
+
+
+def _check_product(product: str, partition: str) -> None:
+    known = [name for name, item in PRODUCTS.items() if item.partition == partition]
+    if product not in known:
+        raise UsageError(f"{product!r} is not a {partition} product", expected=", ".join(known), advice="correct it")
+
+
+def _load_axes(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset whose few values that do not depend on time are in memory."""
+    axes = {name: variable.compute() for name, variable in dataset.variables.items() if "time" not in variable.dims}
+    return dataset.assign({name: axes[name] for name in axes if name in dataset.data_vars}).assign_coords(
+        {name: axes[name] for name in axes if name in dataset.coords and name not in dataset.dims}
+    )
+
+
+def _check_same_axes(found: Sequence[Partition]) -> None:
+    for before, after in pairwise(found):
+        if before.axes != after.axes:
+            raise UsageError(
+                f"the energy bins of {after.product} change between {before.key} and {after.key}",
+                expected="a span with one set of bins",
+                advice=f"ask for the spans before and from {after.key} apart",
+            )
+
+
+def _disagreements(url: str, item: Partition) -> list[str]:
+    try:
+        boxes = [open_store(url, box) for box in range(item.boxes)]
+    except StixflowError as error:
+        return [str(error)]
+    n_time = sum(box.sizes["time"] for box in boxes)
+    counts = sum(int(box["counts"].values.sum(dtype=np.uint64)) for box in boxes if "counts" in box)
+    compared = {"time bins": (n_time, item.n_time), "counts": (counts, item.counts_sum)}
+    return [
+        f"the store has {found} {what}, the catalog {wanted}"
+        for what, (found, wanted) in compared.items()
+        if found != wanted
+    ]
+
+
+def _days_text(days: Sequence[date]) -> str:
+    """Write days as runs: ``2021-06-01 to 2021-06-06, 2021-06-09``; the last eight of them."""
+    numbers = np.unique(np.array(days, dtype="datetime64[D]"))
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers).astype(int) > 1) + 1)
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    return (f"{len(texts) - 8} earlier spans, " if len(texts) > 8 else "") + ", ".join(texts[-8:])
+
+
+def _request_row(item: Partition) -> dict[str, object]:
+    kind = next(kind for kind, product in _KINDS.items() if product == item.product)
+    same = ("request_id", "seq_control", "start", "stop", "n_time", "boxes", "complete", "missing", "n_bytes", "run_id")
+    return {name: getattr(item, name) for name in same} | {"kind": kind, "counts": item.counts_sum}
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return rows as a DataFrame, the given columns in front and of their types even where there is no row."""
+    rest = dict.fromkeys(name for row in rows for name in row if name not in columns)
+    frame = pd.DataFrame.from_records([dict(row) for row in rows], columns=[*columns, *rest])
+    types = dict.fromkeys(_time_columns(rows), _TIME) | {name: kind for name, kind in columns.items() if kind != _TEXT}
+    return frame.astype(types)
+
+
+def _time_columns(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {name for row in rows for name, value in row.items() if isinstance(value, (pd.Timestamp, np.datetime64))}

@@ -1,0 +1,629 @@
+"""The catalog: what was read, what was made of it, and which of it readers see.
+
+Only the coordinating process writes here; workers return records. A partition is staged, then published by moving one
+pointer in one transaction, if nobody else has moved it since; the same move backwards rolls back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import date
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from stixflow.archive import tables
+from stixflow.archive.tables import now_ns, reading, writing
+from stixflow.archive.values import from_json, from_ns, number, rows_of, take, to_json, to_ns
+from stixflow.cubes.model import DATA_MODEL_VERSION
+from stixflow.errors import BalanceError, NotFound, PublishConflict, SchemaError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stixflow.cubes.store import StoreRecord
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """An input file and the balance of its packets: ``packets_in = used + duplicates + rejected``."""
+
+    digest: str
+    name: str
+    kind: str
+    n_bytes: int
+    packets_in: int = 0
+    used: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    path: str | None = None
+    """Where the archive keeps the file, below its root; None where it does not."""
+    attrs: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSet:
+    """The packets of one file for one partition, kept below the root at `path`."""
+
+    product: str
+    key: str
+    digest: str
+    path: str
+    n_packets: int
+    file_digest: str
+    attrs: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Bytes that were not used, why, and where they are kept."""
+
+    file: str
+    reason: str
+    offset: int | None = None
+    n_bytes: int | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One store and what the catalog knows of it; `id`, `state` and `created` are the catalog's."""
+
+    run_id: str
+    product: str
+    key: str
+    day: date
+    path: str
+    """Of the store, below the root of the archive."""
+    digest: str
+    input_digest: str
+    code_version: str
+    n_time: int
+    boxes: int
+    counts_sum: int
+    n_bytes: int
+    start: np.datetime64
+    stop: np.datetime64
+    structure: str = ""
+    axes: str = ""
+    request_id: int | None = None
+    seq_control: int | None = None
+    complete: bool = True
+    missing: str = ""
+    shrink_reason: str = ""
+    data_model_version: int = DATA_MODEL_VERSION
+    attrs: Mapping[str, object] = field(default_factory=dict)
+    id: int = 0
+    state: str = "new"
+    replaces: int | None = None
+    created: np.datetime64 = field(default_factory=lambda: np.datetime64("NaT", "ns"))
+
+    @classmethod
+    def of(
+        cls,
+        record: StoreRecord,
+        *,
+        run_id: str,
+        key: str,
+        day: date,
+        path: str,
+        input_digest: str,
+        code_version: str,
+        complete: bool = True,
+        missing: str = "",
+    ) -> Partition:
+        """Return the row of a store that was just written at `path` below the root."""
+        copied: dict[str, Any] = {name: getattr(record, name) for name in _FROM_RECORD}
+        copied |= {name: record.attrs.get(name) for name in ("request_id", "seq_control")}
+        return cls(
+            run_id=run_id,
+            product=str(record.attrs["product"]),
+            key=key,
+            day=day,
+            path=path,
+            input_digest=input_digest,
+            code_version=code_version,
+            complete=complete,
+            missing=missing,
+            **copied,
+        )
+
+
+_FROM_RECORD = (
+    "digest", "n_time", "boxes", "counts_sum", "n_bytes", "start", "stop", "structure", "axes", "attrs",
+)  # fmt: skip
+
+
+class Catalog:
+    """The tables behind an archive.
+
+    Parameters
+    ----------
+    url
+        A SQLAlchemy URL, as ``sqlite:////data/stix/catalog.sqlite``; tables that are missing are made.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = tables.open_database(url)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    # Runs -------------------------------------------------------------------------------------------------------------
+
+    def begin_run(self, run_id: str, command: str, *, code_version: str) -> None:
+        """Record that a command has started."""
+        values = {"run_id": run_id, "command": command, "code_version": code_version}
+        with writing(self._engine) as connection:
+            connection.execute(tables.run.insert().values(**values, state="running", started=now_ns(), summary="{}"))
+
+    def finish_run(self, run_id: str, *, state: str = "done", summary: Mapping[str, object] | None = None) -> None:
+        """Record how a run ended: ``done`` or ``failed``, and its totals."""
+        _check_choice("state", state, ("done", "failed"))
+        change = tables.run.update().where(tables.run.c.run_id == run_id)
+        with writing(self._engine) as connection:
+            done = connection.execute(change.values(state=state, finished=now_ns(), summary=to_json(summary or {})))
+        if not done.rowcount:
+            raise NotFound(f"there is no run {run_id}", advice="begin it first")
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Return every run, the latest first."""
+        query = sa.select(tables.run).order_by(tables.run.c.started.desc(), tables.run.c.run_id.desc())
+        return [_with_times(row, "started", "finished", summary=True) for row in self._rows(query)]
+
+    # Inputs -----------------------------------------------------------------------------------------------------------
+
+    def knows_file(self, digest: str) -> bool:
+        """Tell whether a file of this content has been ingested."""
+        return bool(self._rows(sa.select(tables.file.c.digest).where(tables.file.c.digest == digest)))
+
+    def register_file(
+        self,
+        entry: FileEntry,
+        *,
+        run_id: str,
+        packet_sets: Iterable[PacketSet] = (),
+        quarantined: Iterable[Quarantined] = (),
+    ) -> bool:
+        """Record an input file with everything that came out of it, in one transaction.
+
+        Returns
+        -------
+        False if a file of this content is already there; nothing is then recorded.
+
+        Raises
+        ------
+        BalanceError
+            If the packets of the file do not balance.
+        """
+        if entry.packets_in != entry.used + entry.duplicates + entry.rejected:
+            raise BalanceError(
+                f"{entry.name}: {entry.packets_in} packets read, {entry.used} used, {entry.duplicates} duplicates, "
+                f"{entry.rejected} rejected",
+                expected="read = used + duplicates + rejected",
+                advice="report this with the file: a packet was lost or counted twice",
+            )
+        values = _columns(entry) | {"attrs": to_json(entry.attrs), "run_id": run_id, "ingested": now_ns()}
+        with writing(self._engine) as connection:
+            known = sa.select(tables.file.c.digest).where(tables.file.c.digest == entry.digest)
+            if connection.execute(known).first():
+                return False
+            connection.execute(tables.file.insert().values(**values))
+            _add_packet_sets(connection, packet_sets, run_id)
+            _add_quarantined(connection, quarantined, run_id)
+        return True
+
+    def files(self) -> list[dict[str, Any]]:
+        """Return every input file with its balance, in the order of ingestion."""
+        query = sa.select(tables.file).order_by(tables.file.c.ingested, tables.file.c.digest)
+        return [_with_times(row, "ingested", attrs=True) for row in self._rows(query)]
+
+    def add_packet_sets(self, packet_sets: Iterable[PacketSet], *, run_id: str) -> int:
+        """Record packets set aside for partitions; return how many sets were new."""
+        with writing(self._engine) as connection:
+            return _add_packet_sets(connection, packet_sets, run_id)
+
+    def packet_sets(self, product: str | None = None, key: str | None = None) -> list[PacketSet]:
+        """Return the packet sets of a partition, or of all of them, in a fixed order."""
+        table = tables.packet_set
+        query = sa.select(table).order_by(table.c.product, table.c.key, table.c.digest)
+        wanted = _where(query, table, product=product, key=key)
+        names = [item.name for item in fields(PacketSet)]
+        return [
+            PacketSet(**{name: row[name] for name in names} | {"attrs": from_json(row["attrs"])})
+            for row in self._rows(wanted)
+        ]
+
+    def quarantine(self, quarantined: Iterable[Quarantined], *, run_id: str) -> None:
+        """Record bytes that could not be used."""
+        with writing(self._engine) as connection:
+            _add_quarantined(connection, quarantined, run_id)
+
+    def quarantined(self, run_id: str | None = None) -> list[dict[str, Any]]:
+        """Return what is in quarantine, of one run or of all."""
+        query = _where(sa.select(tables.quarantine).order_by(tables.quarantine.c.id), tables.quarantine, run_id=run_id)
+        return [_with_times(row, "created") for row in self._rows(query)]
+
+    # Partitions -------------------------------------------------------------------------------------------------------
+
+    def stage(self, partition: Partition) -> int:
+        """Record a written store that readers do not see yet, and return its id; the same store again keeps its id."""
+        values = _columns(partition)
+        del values["id"]
+        values |= {
+            "state": "staged",
+            "day": partition.day.isoformat(),
+            "start": to_ns(partition.start),
+            "stop": to_ns(partition.stop),
+            "created": now_ns(),
+            "attrs": to_json(partition.attrs),
+        }
+        table = tables.partition
+        with writing(self._engine) as connection:
+            same = sa.select(table.c.id, table.c.digest).where(table.c.path == partition.path)
+            found = connection.execute(same).first()
+            if found is None:
+                values["replaces"] = _pointer(connection, partition.product, partition.key)
+                return int(connection.execute(table.insert().values(**values).returning(table.c.id)).scalar_one())
+        if found.digest != partition.digest:
+            raise UsageError(
+                f"{partition.path} is staged with other content",
+                expected="a new run id",
+                advice="stage under a new one",
+            )
+        return int(found.id)
+
+    def publish(
+        self,
+        *partition_ids: int,
+        expected: int | EllipsisType | None = ...,
+        shrink_reason: str = "",
+    ) -> None:
+        """Show staged partitions to readers: all of them, in one transaction, or none.
+
+        Parameters
+        ----------
+        expected
+            Id of the partition that the new one replaces (None: there is none); by default what was current when it was
+            staged. Only with a single partition.
+        shrink_reason
+            Why a partition may hold fewer time bins than the one it replaces.
+
+        Raises
+        ------
+        PublishConflict
+            If another partition has been published since.
+        BalanceError
+            If a partition shrinks without a reason.
+        SchemaError
+            If its variables are not those of the published one, at the same data model version.
+        """
+        if expected is not ... and len(partition_ids) != 1:
+            raise UsageError("expected belongs to one partition", expected="one id", advice="publish them one by one")
+        with writing(self._engine) as connection:
+            for partition_id in partition_ids:
+                new = _partition(connection, partition_id)
+                wanted = new.replaces if expected is ... else expected
+                _check_publishable(connection, new, wanted, shrink_reason)
+                _flip(connection, new, wanted)
+                if shrink_reason:
+                    _set(connection, new.id, shrink_reason=shrink_reason)
+
+    def fail(self, partition_id: int) -> None:
+        """Mark a staged partition as not to be published."""
+        with writing(self._engine) as connection:
+            if _partition(connection, partition_id).state != "staged":
+                raise UsageError(f"partition {partition_id} is not staged", advice="roll back what is published")
+            _set(connection, partition_id, state="failed")
+
+    def rollback(self, product: str, key: str) -> Partition:
+        """Show again what the current partition has replaced, and return it."""
+        with writing(self._engine) as connection:
+            now = _current(connection, product, key)
+            if now.replaces is None:
+                raise NotFound(
+                    f"{product} {key} was published once",
+                    expected="an earlier run of it",
+                    advice="reprocess it instead",
+                )
+            earlier = _partition(connection, now.replaces)
+            _flip(connection, earlier, now.id, keep_replaces=True)
+            return replace(earlier, state="published")
+
+    def partition(self, partition_id: int) -> Partition:
+        """Return one partition, whatever its state."""
+        with reading(self._engine) as connection:
+            return _partition(connection, partition_id)
+
+    def current(self, product: str, key: str) -> Partition | None:
+        """Return the partition that readers see, or None."""
+        found = self.partitions(product, key=key)
+        return found[0] if found else None
+
+    def partitions(
+        self,
+        product: str | Sequence[str] | None = None,
+        *,
+        key: str | None = None,
+        start: object = None,
+        stop: object = None,
+        request_id: int | None = None,
+    ) -> list[Partition]:
+        """Return the current partitions that overlap ``[start, stop)``, all resolved at one moment, by start."""
+        table = tables.partition
+        query = sa.select(table).join(tables.current, tables.current.c.partition_id == table.c.id)
+        query = _where(query, table, key=key, request_id=request_id).order_by(
+            table.c.start, table.c.product, table.c.key
+        )
+        if product is not None:
+            query = query.where(table.c.product.in_([product] if isinstance(product, str) else list(product)))
+        if start is not None:
+            query = query.where(tables.current.c.stop > to_ns(start))
+        if stop is not None:
+            query = query.where(tables.current.c.start < to_ns(stop))
+        return [_read_partition(row) for row in self._rows(query)]
+
+    def history(self, product: str, key: str) -> list[Partition]:
+        """Return every partition that was ever staged for a key, the oldest first."""
+        table = tables.partition
+        query = _where(sa.select(table), table, product=product, key=key).order_by(table.c.id)
+        return [_read_partition(row) for row in self._rows(query)]
+
+    def is_current(self, product: str, key: str, input_digest: str, code_version: str) -> bool:
+        """Tell whether readers already see a partition made of these inputs by this code."""
+        return bool(self.up_to_date(product, {key: input_digest}, code_version))
+
+    def up_to_date(self, product: str, input_digests: Mapping[str, str], code_version: str) -> set[str]:
+        """Return those keys whose current partition was made of the given inputs by this code."""
+        table = tables.partition
+        query = (
+            sa.select(table.c.key, table.c.input_digest)
+            .join(tables.current, tables.current.c.partition_id == table.c.id)
+            .where(table.c.product == product, table.c.code_version == code_version)
+        )
+        if len(input_digests) == 1:
+            query = query.where(table.c.key == next(iter(input_digests)))
+        return {row["key"] for row in self._rows(query) if input_digests.get(row["key"]) == row["input_digest"]}
+
+    # Flares and images ------------------------------------------------------------------------------------------------
+
+    def replace_flares(self, partition_id: int, flares: pd.DataFrame | Iterable[Mapping[str, object]]) -> None:
+        """Make these the flares found in a day's light curve.
+
+        Readers see them while that partition is current, so flares of a staged partition appear with it, in the same
+        transaction, and go with it when it is rolled back.
+
+        Parameters
+        ----------
+        flares
+            One row per flare with `flare_id`, `start`, `peak`, `stop`, `peak_counts`; any other column is kept too.
+        """
+        rows = [_flare_row(partition_id, row) for row in rows_of(flares)]
+        with writing(self._engine) as connection:
+            _partition(connection, partition_id)
+            connection.execute(tables.flare.delete().where(tables.flare.c.partition_id == partition_id))
+            if rows:
+                connection.execute(tables.flare.insert(), rows)
+
+    def flares(self, start: object = None, stop: object = None, *, flare_id: object = None) -> list[dict[str, Any]]:
+        """Return the flares whose peak lies in ``[start, stop)``, by peak; times are pandas Timestamps."""
+        table = tables.flare
+        query = (
+            sa.select(table, tables.partition.c.key.label("day"), tables.partition.c.run_id)
+            .join(tables.current, tables.current.c.partition_id == table.c.partition_id)
+            .join(tables.partition, tables.partition.c.id == table.c.partition_id)
+            .order_by(table.c.peak, table.c.flare_id)
+        )
+        query = _where(query, table, flare_id=None if flare_id is None else str(flare_id))
+        query = _between(query, table.c.peak, start, stop)
+        return [_read_flare(row) for row in self._rows(query)]
+
+    def add_images(self, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str) -> None:
+        """Record images; one with a known `image_id` takes the place of the earlier one.
+
+        Parameters
+        ----------
+        images
+            One row per image with `image_id`, `method`, `energy_low`, `energy_high` (keV), `start`, `stop`, `path`
+            (below the root), `digest`, and where known `flare_id`, `hpc_x`, `hpc_y` (arcsec); any other column is kept.
+        """
+        rows = [_image_row(row, run_id) for row in rows_of(images)]
+        names = [row["image_id"] for row in rows]
+        with writing(self._engine) as connection:
+            for first in range(0, len(names), 500):
+                known = tables.image.c.image_id.in_(names[first : first + 500])
+                connection.execute(tables.image.delete().where(known))
+            if rows:
+                connection.execute(tables.image.insert(), rows)
+
+    def images(
+        self,
+        flare_id: object = None,
+        start: object = None,
+        stop: object = None,
+        *,
+        image_id: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return images of a flare, or whose interval starts in ``[start, stop)``, by start."""
+        table = tables.image
+        query = sa.select(table).order_by(table.c.start, table.c.image_id)
+        query = _where(query, table, flare_id=None if flare_id is None else str(flare_id), image_id=image_id)
+        return [_read_image(row) for row in self._rows(_between(query, table.c.start, start, stop))]
+
+    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with reading(self._engine) as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+# Pieces of queries ----------------------------------------------------------------------------------------------------
+
+
+def _where(query: sa.Select[Any], table: sa.Table, **values: object) -> sa.Select[Any]:
+    given = {name: value for name, value in values.items() if value is not None}
+    return query.where(*(table.c[name] == value for name, value in given.items()))
+
+
+def _between(query: sa.Select[Any], column: sa.Column[Any], start: object, stop: object) -> sa.Select[Any]:
+    if start is not None:
+        query = query.where(column >= to_ns(start))
+    if stop is not None:
+        query = query.where(column < to_ns(stop))
+    return query
+
+
+def _columns(value: Any) -> dict[str, Any]:
+    return {item.name: getattr(value, item.name) for item in fields(value)}
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UsageError(f"{name} is {value!r}", expected=" or ".join(choices), advice="correct it")
+
+
+def _with_times(row: dict[str, Any], *names: str, **documents: bool) -> dict[str, Any]:
+    times = {name: None if row[name] is None else from_ns(row[name]) for name in names}
+    return row | times | {name: from_json(row[name]) for name in documents}
+
+
+def _add_packet_sets(connection: sa.Connection, packet_sets: Iterable[PacketSet], run_id: str) -> int:
+    table, added = tables.packet_set, 0
+    for item in packet_sets:
+        same = _where(sa.select(table.c.id), table, product=item.product, key=item.key, digest=item.digest)
+        if connection.execute(same).first() is None:
+            values = _columns(item) | {"attrs": to_json(item.attrs), "run_id": run_id}
+            connection.execute(table.insert().values(**values))
+            added += 1
+    return added
+
+
+def _add_quarantined(connection: sa.Connection, quarantined: Iterable[Quarantined], run_id: str) -> None:
+    rows = [_columns(item) | {"run_id": run_id, "created": now_ns()} for item in quarantined]
+    if rows:
+        connection.execute(tables.quarantine.insert(), rows)
+
+
+# Publishing -----------------------------------------------------------------------------------------------------------
+
+
+def _partition(connection: sa.Connection, partition_id: int) -> Partition:
+    query = sa.select(tables.partition).where(tables.partition.c.id == partition_id)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no partition {partition_id}", advice="stage it first")
+    return _read_partition(dict(row))
+
+
+def _read_partition(row: dict[str, Any]) -> Partition:
+    values = {item.name: row[item.name] for item in fields(Partition)}
+    times = {name: from_ns(row[name]) for name in ("start", "stop", "created")}
+    return Partition(**values | times | {"day": date.fromisoformat(row["day"]), "attrs": from_json(row["attrs"])})
+
+
+def _pointer(connection: sa.Connection, product: str, key: str) -> int | None:
+    query = _where(sa.select(tables.current.c.partition_id), tables.current, product=product, key=key)
+    found: int | None = connection.execute(query).scalar()
+    return found
+
+
+def _current(connection: sa.Connection, product: str, key: str) -> Partition:
+    found = _pointer(connection, product, key)
+    if found is None:
+        raise NotFound(f"nothing is published for {product} {key}", advice="see what is with `stixflow status`")
+    return _partition(connection, found)
+
+
+def _check_publishable(connection: sa.Connection, new: Partition, expected: int | None, shrink_reason: str) -> None:
+    if new.state != "staged":
+        raise UsageError(f"partition {new.id} is {new.state}", expected="a staged one", advice="stage a new run")
+    if expected is None:
+        return
+    old = _partition(connection, expected)
+    if new.n_time < old.n_time and not shrink_reason:
+        raise BalanceError(
+            f"{new.product} {new.key} would shrink from {old.n_time} to {new.n_time} time bins",
+            expected="at least as many as the published run",
+            advice="find what was lost, or publish with --allow-shrink and the reason",
+        )
+    if new.structure != old.structure and new.data_model_version == old.data_model_version:
+        raise SchemaError(
+            f"{new.product} {new.key} has other variables or dimensions than the published run",
+            expected=f"the structure of data model {old.data_model_version}",
+            advice="raise DATA_MODEL_VERSION with the change that made it",
+        )
+
+
+def _flip(connection: sa.Connection, new: Partition, expected: int | None, *, keep_replaces: bool = False) -> None:
+    """Move the pointer of a key from `expected` to `new`, or raise if it points elsewhere."""
+    table, mine = tables.current, {"product": new.product, "key": new.key}
+    span = {"partition_id": new.id, "start": to_ns(new.start), "stop": to_ns(new.stop)}
+    if expected is None and _pointer(connection, new.product, new.key) is None:
+        connection.execute(table.insert().values(**mine, **span, revision=1))
+    else:
+        where = sa.and_(table.c.product == new.product, table.c.key == new.key, table.c.partition_id == expected)
+        change = table.update().where(where).values(**span, revision=table.c.revision + 1)
+        if expected is None or not connection.execute(change).rowcount:
+            raise PublishConflict(
+                f"{new.product} {new.key} now has the partition {_pointer(connection, **mine)}",
+                expected=f"partition {expected}, as when this run began",
+                advice="run again: it starts from what is published now",
+            )
+        _set(connection, expected, state="superseded")
+    _set(connection, new.id, state="published", **({} if keep_replaces else {"replaces": expected}))
+
+
+def _set(connection: sa.Connection, partition_id: int, **values: object) -> None:
+    connection.execute(tables.partition.update().where(tables.partition.c.id == partition_id).values(**values))
+
+
+# Flares and images ----------------------------------------------------------------------------------------------------
+
+
+def _flare_row(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
+    flare_id, start, peak, stop, peak_counts = take(row, "flare_id", "start", "peak", "stop", "peak_counts")
+    return {
+        "partition_id": partition_id,
+        "flare_id": str(flare_id),
+        "start": to_ns(start),
+        "peak": to_ns(peak),
+        "stop": to_ns(stop),
+        "peak_counts": number(peak_counts),
+        "attrs": to_json(row),
+    }
+
+
+def _read_flare(row: dict[str, Any]) -> dict[str, Any]:
+    del row["id"], row["partition_id"]
+    attrs = from_json(row.pop("attrs"))
+    return attrs | _with_times(row, "start", "peak", "stop")
+
+
+def _image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:
+    image_id, method, path, digest = take(row, "image_id", "method", "path", "digest")
+    low, high, start, stop = take(row, "energy_low", "energy_high", "start", "stop")
+    flare_id = row.pop("flare_id", None)
+    return {
+        "image_id": str(image_id),
+        "flare_id": None if flare_id is None else str(flare_id),
+        "method": str(method),
+        "energy_low": float(low),
+        "energy_high": float(high),
+        "start": to_ns(start),
+        "stop": to_ns(stop),
+        "path": str(path),
+        "digest": str(digest),
+        "hpc_x": number(row.pop("hpc_x", None)),
+        "hpc_y": number(row.pop("hpc_y", None)),
+        "run_id": run_id,
+        "created": now_ns(),
+        "attrs": to_json(row),
+    }
+
+
+def _read_image(row: dict[str, Any]) -> dict[str, Any]:
+    del row["id"]
+    attrs = from_json(row.pop("attrs"))
+    return attrs | _with_times(row, "start", "stop", "created")

@@ -1,0 +1,257 @@
+"""The tables of the catalog, and how its database is opened: SQLite by default, any SQLAlchemy URL by choice.
+
+Every time is an integer, nanoseconds since 1970-01-01 UTC: exact, and it sorts. Places are paths below the root of the
+archive, so that an archive can be moved.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text
+
+from stixflow.errors import StoreError
+
+SCHEMA_VERSION = 1
+"""Raised by one for each change of the tables, together with the step of `_MIGRATIONS` that makes it."""
+
+_BUSY_MS = 60_000
+
+# SQLite counts up only in a column of the type INTEGER.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+_metadata = MetaData()
+
+meta = Table("meta", _metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+run = Table(
+    "run",
+    _metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("command", Text, nullable=False),
+    Column("state", Text, nullable=False),  # running, done, failed
+    Column("code_version", Text, nullable=False),
+    Column("started", BigInteger, nullable=False),
+    Column("finished", BigInteger),
+    Column("summary", Text, nullable=False),
+)
+
+file = Table(
+    "file",
+    _metadata,
+    Column("digest", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("path", Text),
+    Column("n_bytes", BigInteger, nullable=False),
+    Column("packets_in", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("ingested", BigInteger, nullable=False),
+    Column("attrs", Text, nullable=False),
+)
+
+packet_set = Table(
+    "packet_set",
+    _metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("product", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("n_packets", BigInteger, nullable=False),
+    Column("file_digest", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("attrs", Text, nullable=False),
+    Index("packet_set_once", "product", "key", "digest", unique=True),
+)
+
+quarantine = Table(
+    "quarantine",
+    _metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("run_id", Text, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("offset", BigInteger),
+    Column("n_bytes", BigInteger),
+    Column("path", Text),
+    Column("created", BigInteger, nullable=False),
+    Index("quarantine_run", "run_id"),
+)
+
+partition = Table(
+    "partition",
+    _metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("run_id", Text, nullable=False),
+    Column("product", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("request_id", BigInteger),
+    Column("seq_control", BigInteger),
+    Column("state", Text, nullable=False),  # staged, published, superseded, failed
+    Column("path", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False),
+    Column("input_digest", Text, nullable=False),
+    Column("code_version", Text, nullable=False),
+    Column("data_model_version", Integer, nullable=False),
+    Column("n_time", BigInteger, nullable=False),
+    Column("boxes", Integer, nullable=False),
+    Column("counts_sum", BigInteger, nullable=False),
+    Column("n_bytes", BigInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("structure", Text, nullable=False),
+    Column("axes", Text, nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("missing", Text, nullable=False),
+    Column("shrink_reason", Text, nullable=False),
+    Column("replaces", BigInteger),
+    Column("created", BigInteger, nullable=False),
+    Column("attrs", Text, nullable=False),
+    Index("partition_key", "product", "key"),
+    Index("partition_request", "request_id"),
+)
+
+current = Table(
+    "current",
+    _metadata,
+    Column("product", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("partition_id", ForeignKey("partition.id"), nullable=False, unique=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Index("current_span", "product", "start", "stop"),
+)
+
+flare = Table(
+    "flare",
+    _metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("partition_id", ForeignKey("partition.id"), nullable=False),
+    Column("flare_id", Text, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("peak", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("peak_counts", sa.Float(53)),
+    Column("attrs", Text, nullable=False),
+    Index("flare_once", "partition_id", "flare_id", unique=True),
+    Index("flare_id", "flare_id"),
+    Index("flare_peak", "peak"),
+)
+
+image = Table(
+    "image",
+    _metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("image_id", Text, nullable=False, unique=True),
+    Column("flare_id", Text),
+    Column("method", Text, nullable=False),
+    Column("energy_low", sa.Float(53), nullable=False),
+    Column("energy_high", sa.Float(53), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("hpc_x", sa.Float(53)),
+    Column("hpc_y", sa.Float(53)),
+    Column("run_id", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("attrs", Text, nullable=False),
+    Index("image_flare", "flare_id"),
+    Index("image_start", "start"),
+)
+
+# The step at index i brings a database of the version i + 1 to the version i + 2.
+_MIGRATIONS: tuple[tuple[str, ...], ...] = ()
+
+
+def open_database(url: str) -> sa.Engine:
+    """Open the database of a catalog, making or migrating its tables where needed.
+
+    Raises
+    ------
+    StoreError
+        If a newer stixflow made it.
+    """
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+        _tune_sqlite(engine)
+    else:
+        engine = engine.execution_options(isolation_level="REPEATABLE READ")
+    if _found_version(engine) != SCHEMA_VERSION:
+        with writing(engine) as connection:
+            _metadata.create_all(connection)
+            _migrate(connection)
+    return engine
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open one transaction that may write: committed at the end of the block, or not at all."""
+    with engine.connect() as connection:
+        connection = connection.execution_options(stixflow_writes=True)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open one transaction in which every query sees the same moment."""
+    with engine.connect() as connection, connection.begin():
+        yield connection
+
+
+def now_ns() -> int:
+    """Return the present as the catalog keeps times."""
+    return time.time_ns()
+
+
+def _tune_sqlite(engine: sa.Engine) -> None:
+    # The driver's own transactions begin late and deferred: two readers that turn writers fail at once, whatever the
+    # timeout. With them off, a writer begins IMMEDIATE and waits for its turn.
+    @sa.event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("stixflow_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+_VERSION = sa.select(meta.c.value).where(meta.c.name == "schema_version")
+
+
+def _found_version(engine: sa.Engine) -> int | None:
+    with reading(engine) as connection:
+        found = connection.execute(_VERSION).scalar() if sa.inspect(connection).has_table("meta") else None
+    return None if found is None else int(found)
+
+
+def _migrate(connection: sa.Connection) -> None:
+    found = connection.execute(_VERSION).scalar()
+    if found is None:
+        connection.execute(meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+        return
+    if int(found) > SCHEMA_VERSION:
+        raise StoreError(
+            f"the catalog has the schema version {found}",
+            expected=f"at most {SCHEMA_VERSION}",
+            advice="use the stixflow that made it, or a later one",
+        )
+    for step in _MIGRATIONS[int(found) - 1 :]:
+        for statement in step:
+            connection.execute(sa.text(statement))
+    connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
