@@ -44,12 +44,11 @@ _NANOSECONDS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of the flare table; `per_band` ones come once for every energy band, as ``name_0``, ``name_1`` ..."""
+    """One column of the flare table."""
 
     dtype: str
     units: str
     description: str
-    per_band: bool = False
 
 
 FLARE_COLUMNS: Mapping[str, Column] = MappingProxyType(
@@ -60,11 +59,12 @@ FLARE_COLUMNS: Mapping[str, Column] = MappingProxyType(
         "stop": Column("datetime64[ns]", "UTC", "end of the last bin of the flare, not part of it"),
         "duration_s": Column("float64", "s", "stop - start"),
         "bins": Column("int64", "1", "bins observed in [start, stop)"),
-        "peak_counts": Column("int64", "counts / bin", "largest count in [start, stop)", per_band=True),
-        "peak_smoothed": Column("float64", "counts / bin", "largest smoothed count in [start, stop)", per_band=True),
-        "bkg_median": Column("float64", "counts / bin", "median of the quiet background", per_band=True),
-        "bkg_sigma": Column("float64", "counts / bin", "scatter of the quiet background", per_band=True),
-        "bins_above": Column("int64", "1", "bins more than two sigma above the background", per_band=True),
+        "peak_counts": Column("int64", "counts / bin", "largest count of the lowest band in [start, stop)"),
+        "peak_counts_{band}": Column("int64", "counts / bin", "largest count in [start, stop)"),
+        "peak_smoothed_{band}": Column("float64", "counts / bin", "largest smoothed count in [start, stop)"),
+        "bkg_median_{band}": Column("float64", "counts / bin", "median of the quiet background"),
+        "bkg_sigma_{band}": Column("float64", "counts / bin", "scatter of the quiet background"),
+        "bins_above_{band}": Column("int64", "1", "bins more than two sigma above the background"),
         "bkg_start": Column("datetime64[ns]", "UTC", "start of the quiet frame used as background"),
         "bkg_age_s": Column("float64", "s", "time between the flare's peak and that frame, 0 inside"),
         "baseline": Column("float64", "counts / bin", "floor of the lowest band: minimum of its envelope"),
@@ -94,15 +94,19 @@ FLARE_COLUMNS: Mapping[str, Column] = MappingProxyType(
         "method": Column("str", "", "detection method"),
     }
 )
-"""Every column of the flare table with its unit; counts are per quick-look bin, 4 s by default."""
+"""Every column of the flare table with its unit; counts are per quick-look bin, 4 s by default.
+
+A name with ``{band}`` stands for one column per energy band, numbered from the lowest: ``peak_counts_0`` and so on.
+"""
 
 
-def flare_columns(bands: int) -> list[str]:
-    """Name the columns of the table for a light curve with so many energy bands."""
-    names: list[str] = []
-    for name, column in FLARE_COLUMNS.items():
-        names += [f"{name}_{band}" for band in range(bands)] if column.per_band else [name]
-    return names
+def flare_columns(bands: int) -> dict[str, Column]:
+    """Return the columns of the table for a light curve with so many energy bands, in order."""
+    return {
+        name.format(band=band): column
+        for name, column in FLARE_COLUMNS.items()
+        for band in (range(bands) if "{band}" in name else (0,))
+    }
 
 
 def detect(
@@ -318,15 +322,14 @@ def _table(
 ) -> pd.DataFrame:
     holds_flare = _frames_with_flares(curve, finds, frames)
     rows = [_row(curve, find, nearest_quiet(frames, curve.start[find.peak], excluded=holds_flare)) for find in finds]
-    bands = len(curve.energy_low)
-    table = pd.DataFrame(rows, columns=flare_columns(bands))
+    columns = flare_columns(len(curve.energy_low))
+    table = pd.DataFrame(rows, columns=list(columns))
     table["distance_au"] = np.nan if distance_au is None else float(distance_au)
     table["method"] = method
     _add_goes(table)
     table["is_duplicate_id"] = table["flare_id"].duplicated(keep=False)
-    for name, column in FLARE_COLUMNS.items():
-        for full in [f"{name}_{band}" for band in range(bands)] if column.per_band else [name]:
-            table[full] = table[full].astype(_pandas_type(column))
+    for name, column in columns.items():
+        table[name] = table[name].astype(_pandas_type(column))
     edges = zip(curve.energy_low.tolist(), curve.energy_high.tolist(), strict=True)
     table.attrs["energy_bands"] = [list(pair) for pair in edges]
     return table
@@ -361,6 +364,7 @@ def _row(curve: _Curve, find: _Find, quiet: Background | None) -> dict[str, Any]
         "stop": stop,
         "duration_s": float((stop - start) / np.timedelta64(1, "ns")) / _NANOSECONDS,
         "bins": find.right - find.left,
+        "peak_counts": int(counts[0].max()),
         "bkg_start": np.datetime64("NaT") if quiet is None else quiet.start,
         "bkg_age_s": np.nan if quiet is None else quiet.age_s,
         "baseline": find.baseline,

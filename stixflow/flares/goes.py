@@ -64,4 +64,4 @@ def goes_class(flux: float, *, decimals: int = 0) -> str:
     if rounded < 1e-7:
         return "A"
     letter, unit = next((name, unit) for name, unit in reversed(_CLASSES) if rounded >= unit)
-    return f"{letter}{float(f'{rounded / unit:.3g}'):.{decimals}f}"
+    return f"{letter}{rounded / unit:.{decimals}f}"
