@@ -1,8 +1,8 @@
 """Where the spacecraft is and where it points: ancillary files, pointing, coordinates."""
 
 from stixflow.ephemeris.ancillary import R_SUN_M, apparent_radius, read_ancillary, write_ancillary
+from stixflow.ephemeris.attitude import Observer, Pointing, average_pointing, earth_delay, observer, pointing
 from stixflow.ephemeris.coordinates import hpc_to_stix, stix_to_hpc
-from stixflow.ephemeris.pointing import Observer, Pointing, average_pointing, earth_delay, observer, pointing
 
 __all__ = [
     "R_SUN_M",

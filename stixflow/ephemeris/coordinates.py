@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.ephemeris.pointing import Pointing
+from stixflow.ephemeris.attitude import Pointing
 
 
 def stix_to_hpc(xy: ArrayLike, pointing: Pointing) -> NDArray[np.float64]:

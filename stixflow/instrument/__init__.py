@@ -13,7 +13,7 @@ from stixflow.instrument.detectors import (
     rcr_area_cm2,
     subcollimators,
 )
-from stixflow.instrument.elut import Elut, actual_edges, elut
+from stixflow.instrument.elut import Elut, actual_edges, elut, elut_key
 from stixflow.instrument.energies import N_CHANNELS, channel_range, energy_edges
 from stixflow.instrument.live_time import (
     live_fraction,
@@ -45,6 +45,7 @@ __all__ = [
     "channel_range",
     "detectors",
     "elut",
+    "elut_key",
     "energy_edges",
     "grid_transmission",
     "grid_transmission_energy",
