@@ -77,6 +77,7 @@ class Request:
     """
 
     kind: Literal["sci_pixels", "sci_spectrogram"]
+    purpose: Literal["flare", "background"]
     request_id: int
     seq_control: int
     edges: Scet
@@ -164,7 +165,7 @@ def light_curve(sky: Sky) -> xr.Dataset:
 
 def science(sky: Sky, request: Request) -> xr.Dataset:
     """Answer to a science request, with noise, as decompressed on the ground."""
-    rng = generator(sky.scenario.seed, 2, request.request_id)
+    rng = generator(sky.scenario.seed, 2 if request.kind == "sci_pixels" else 3, int(request.edges[0]) >> 16)
     if request.kind == "sci_pixels":
         expected, triggers = expected_pixels(sky, request.edges, request.channels)
         expected *= mask_bits(request.detector_mask, N_DETECTORS)[:, np.newaxis]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
 from stixflow.telemetry.compression import SCALED, Scheme, compress, decompress, unpack_skm
+from stixflow.telemetry.decode import Records
 from stixflow.telemetry.layouts import PRODUCT_TYPES, Layout, Scope, find_layout
 from stixflow.time import TICKS_PER_SECOND
 
@@ -26,6 +27,7 @@ MAX_PACKET_BYTES = 4112
 MAX_QL_SAMPLES = 580
 TC_PACKET_ID = 91
 _HEADER_BYTES = 16
+_ANY = 1 << 62
 _MODULO = 16384
 _TICKS_PER_STEP = TICKS_PER_SECOND / 10
 _MIDDLE, _FIRST, _LAST, _ALONE = range(4)
@@ -44,31 +46,10 @@ class SequenceCounter:
         return counts, SequenceCounter({**self.next, apid: (start + number) % _MODULO})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Telemetry:
-    """Packets of one Dataset before they are bytes.
-
-    Attributes
-    ----------
-    layout
-        The one layout of all packets.
-    levels
-        Columns by level of the layout, one row per repetition, in packet order.
-    scet, sequence_flag, sequence_count
-        Of the headers, one per packet.
-    """
-
-    layout: Layout
-    levels: Levels
-    scet: NDArray[np.int64]
-    sequence_flag: NDArray[np.int64]
-    sequence_count: NDArray[np.int64]
-
-
-def arrange(
-    dataset: xr.Dataset, *, counter: SequenceCounter | None = None, quantise: bool = False
-) -> tuple[Telemetry, SequenceCounter]:
-    """Lay a Dataset out as packets.
+def packetise(
+    dataset: xr.Dataset, *, counter: SequenceCounter | None = None, quantise: bool = False, tolerance_ticks: int = 0
+) -> tuple[Records, SequenceCounter]:
+    """Lay a Dataset out as packets; `telemetry.encode` writes them.
 
     Parameters
     ----------
@@ -78,6 +59,8 @@ def arrange(
         Where the sequence counts go on.
     quantise
         Compress numbers and round times that the telemetry cannot carry as they are, instead of refusing them.
+    tolerance_ticks
+        How far (1/65536 s) the bins of a request may be off their 0.1 s raster even without `quantise`.
 
     Raises
     ------
@@ -90,13 +73,13 @@ def arrange(
             f"a Dataset of product {product!r}", expected=" or ".join(_ARRANGERS), advice="give one of these products"
         )
     arrays = {str(name): variable.values for name, variable in dataset.variables.items()}
-    levels, scet, flags = _ARRANGERS[product](arrays, dataset.attrs, quantise)
+    levels, scet, flags = _ARRANGERS[product](arrays, dataset.attrs, quantise, _ANY if quantise else tolerance_ticks)
     layout = find_layout(PRODUCT_TYPES[product], int(scet[0]) >> 16)
     counts, after = (counter or SequenceCounter()).take(layout.apid, len(scet))
-    return Telemetry(layout, levels, scet, flags, counts), after
+    return Records.from_levels(product, levels, scet=scet, sequence_count=counts, sequence_flag=flags), after
 
 
-def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool) -> tuple[Levels, Any, Any]:
+def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool, __: int) -> tuple[Levels, Any, Any]:
     """Light curves: at most 580 samples a packet, a new packet where anything but the numbers changes."""
     low, high = _edge_masks(arrays["channel_start"], arrays["channel_stop"])
     units = _tenths(arrays["timedel"], 1, 65536, "timedel", quantise)
@@ -112,7 +95,6 @@ def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool) 
     end = arrays["scet"][starts + sizes - 1] + np.rint(units[starts] * _TICKS_PER_STEP).astype(np.int64)
     levels = {
         "packet": {
-            "ssid": np.full(len(starts), 30),
             "scet_coarse": arrays["scet"][starts] >> 16,
             "scet_fine": arrays["scet"][starts] & 0xFFFF,
             "integration_time": units[starts] - 1,
@@ -134,12 +116,14 @@ def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool) 
     return levels, end, np.full(len(starts), _ALONE)
 
 
-def _arrange_pixels(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool) -> tuple[Levels, Any, Any]:
+def _arrange_pixels(
+    arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int
+) -> tuple[Levels, Any, Any]:
     """Pixel data: a unit is one energy of one time bin; packets are cut between units."""
     _refuse_outside_masks(arrays)
     n_detectors = _popcount(arrays["detector_mask"], 32)
     n_pixels = _popcount(arrays["pixel_mask"], 12)
-    header = _request_times(arrays, quantise)
+    header = _request_times(arrays, quantise, tolerance)
     scope = _substructure(header.layout)
     group = scope.repeats[1].scope
     bins, energies = np.nonzero(arrays["observed"])
@@ -161,7 +145,7 @@ def _arrange_pixels(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool) -
     channel = energies[energies >= 0]
     pixel_sets = _bits(arrays["pixel_mask"], 12)[when]
     levels = {
-        "packet": header.packet_columns(arrays, attrs, 21, np.bincount(packet[first])),
+        "packet": header.packet_columns(arrays, attrs, np.bincount(packet[first])),
         "num_substructures": {
             header.time_field: header.steps[when],
             "rcr": arrays["rcr"][when],
@@ -182,9 +166,11 @@ def _arrange_pixels(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool) -
     return levels, *_segment(packet[-1] + 1, header.end)
 
 
-def _arrange_spectrogram(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool) -> tuple[Levels, Any, Any]:
+def _arrange_spectrogram(
+    arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int
+) -> tuple[Levels, Any, Any]:
     """Spectrogram: a unit is one time bin; a substructure ends where masks change or a bin does not join the next."""
-    header = _request_times(arrays, quantise)
+    header = _request_times(arrays, quantise, tolerance)
     scope = _substructure(header.layout)
     unit = _energy_unit(arrays)
     n_times, n_energies = arrays["counts"].shape
@@ -200,7 +186,7 @@ def _arrange_spectrogram(arrays: Columns, attrs: Mapping[Any, Any], quantise: bo
     first = np.flatnonzero(np.diff(packet, prepend=-1) | np.diff(runs, prepend=-1))
     samples = np.diff(np.append(first, n_times))
     levels = {
-        "packet": header.packet_columns(arrays, attrs, 24, np.bincount(packet[first])),
+        "packet": header.packet_columns(arrays, attrs, np.bincount(packet[first])),
         "num_substructures": {
             "pixel_mask": arrays["pixel_mask"][first],
             "detector_mask": arrays["detector_mask"][first],
@@ -239,14 +225,11 @@ class _RequestTimes:
     durations: NDArray[np.int64]
     end: int
 
-    def packet_columns(
-        self, arrays: Columns, attrs: Mapping[Any, Any], ssid: int, substructures: NDArray[np.int64]
-    ) -> Columns:
+    def packet_columns(self, arrays: Columns, attrs: Mapping[Any, Any], substructures: NDArray[np.int64]) -> Columns:
         """Columns of the fixed part of every packet of the request."""
         number = len(substructures)
         counts_skm, triggers_skm = (_only(arrays[name], name) for name in ("counts_skm", "triggers_skm"))
         fixed = {
-            "ssid": ssid,
             "tc_packet_id": TC_PACKET_ID,
             "tc_packet_seq_control": attrs["seq_control"],
             "request_id": attrs["request_id"],
@@ -260,7 +243,7 @@ class _RequestTimes:
         }
 
 
-def _request_times(arrays: Columns, quantise: bool) -> _RequestTimes:
+def _request_times(arrays: Columns, quantise: bool, tolerance: int) -> _RequestTimes:
     """Find T0 so that every bin start is a whole number of 0.1 s after it, to the tick."""
     scet = arrays["scet"].astype(np.int64)
     durations = _tenths(arrays["timedel"], 0, 65535, "timedel", quantise)
@@ -272,7 +255,7 @@ def _request_times(arrays: Columns, quantise: bool) -> _RequestTimes:
     # A `start_time` of x means 0.1 x + 0.1 s after T0, a `delta_time` 0.1 x s.
     shift = 1 if time_field == "start_time" else 0
     origin, residual = _raster(scet, shift)
-    if residual and not quantise:
+    if residual > tolerance:
         raise UsageError(
             f"bin starts up to {residual} ticks (of 1/65536 s) off the 0.1 s raster of a request",
             expected="all bin starts a multiple of 0.1 s after one time",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stixflow.cubes.model import N_ACCUMULATORS, N_DETECTORS, N_PIXELS
 from stixflow.errors import UsageError
+from stixflow.flares.goes import LOG_FLUX_COEFFICIENTS
 from stixflow.imaging.forward import Gaussian, expected_pixel_rates, source_visibilities
 from stixflow.instrument import (
     BKG_INDEX,
@@ -46,7 +47,6 @@ QL_CHANNELS = (1, 7, 12, 17, 23, 28)
 QL_DETECTORS = 0xFFFFFCFF
 """All detectors but the coarse flare locator and the background monitor."""
 _QL_SECONDS = 4.0
-_QUADRATIC = (0.07064, 0.07505, -6.90)
 _CFL_DISTANCE_MM = 593.08
 _CFL_OPEN_MM = ((-4.4, 4.4, 3.45, 10.0), (-4.4, 4.4, -10.0, -3.45))
 _KINDS: tuple[Literal["thermal", "non_thermal"], ...] = ("thermal", "non_thermal")
@@ -99,22 +99,15 @@ class FlareResponse:
     emission_measure: float
 
 
-def goes_flux(counts: float, distance_au: float) -> float:
-    """GOES flux, W m-2, by the operational relation from 4-10 keV counts per 4 s above background."""
-    square, linear, constant = _QUADRATIC
-    x = math.log10(counts * distance_au**2)
-    return float(10.0 ** (constant + linear * x + square * x * x))
-
-
 def counts_of_goes_flux(flux: float, distance_au: float) -> float:
-    """4-10 keV counts per 4 s above background from which `goes_flux` gives `flux`.
+    """4-10 keV counts per 4 s above background that the operational relation turns into `flux` (W m-2).
 
     Raises
     ------
     UsageError
         If the flux is below the minimum of the relation, about B1.
     """
-    square, linear, constant = _QUADRATIC
+    constant, linear, square = LOG_FLUX_COEFFICIENTS
     root = linear * linear - 4 * square * (constant - math.log10(flux))
     if root < 0:
         raise UsageError(

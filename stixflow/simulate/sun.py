@@ -14,6 +14,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from stixflow.ephemeris import Pointing, hpc_to_stix
 from stixflow.errors import UsageError
 from stixflow.time import TimeRange, to_utc
 
@@ -174,12 +175,15 @@ class Scenario:
         """Apparent radius of the Sun."""
         return math.degrees(math.asin(SOLAR_RADIUS_M / (self.distance_au * AU_M))) * 3600.0
 
+    @property
+    def pointing(self) -> Pointing:
+        """Where the instrument points, as the aspect system would tell."""
+        return Pointing(*self.pointing_arcsec, self.roll_deg, "sas", 0.0)
+
     def stix_position(self, source: Source) -> tuple[float, float]:
-        """Position of a source in the STIX imaging frame, arcsec: back by the roll, less the pointing, swapped."""
-        roll = math.radians(self.roll_deg)
-        along = math.cos(roll) * source.x + math.sin(roll) * source.y - self.pointing_arcsec[0]
-        across = -math.sin(roll) * source.x + math.cos(roll) * source.y - self.pointing_arcsec[1]
-        return across, -along
+        """Position of a source in the STIX imaging frame, arcsec."""
+        x, y = hpc_to_stix((source.x, source.y), self.pointing)
+        return float(x), float(y)
 
     def stix_angle(self, source: Source) -> float:
         """Position angle of a source in the STIX imaging frame, degrees."""
