@@ -85,7 +85,7 @@ def _recover(stream: bytes, at: int, offsets: list[int], bad: list[BadBytes]) ->
         return found
     claimed = (stream[at + 4] << 8 | stream[at + 5]) + 7
     after = at + claimed
-    if HEADER_SIZE <= claimed and after <= found:
+    if claimed >= HEADER_SIZE and after <= found:
         offsets.append(at)
         return after
     if after > len(stream) and found == len(stream):

@@ -23,6 +23,7 @@ SCALED: Scheme = (0, 0, 7)
 DEFAULT_SCALE = 30
 
 _CHUNK = 1 << 16
+_PAIRS_FROM = 1 << 12
 
 
 def pack_skm(s: ArrayLike, k: ArrayLike, m: ArrayLike) -> NDArray[np.uint16]:
@@ -52,12 +53,14 @@ def _check(scheme: Scheme) -> Scheme:
     return s, k, m
 
 
-def dtype_of(scheme: Scheme) -> np.dtype[Any]:
-    """Smallest of uint32, uint64, int32, int64 that holds every value of a scheme."""
+@functools.cache
+def dtype_of(scheme: Scheme, highest_code: int = 255) -> np.dtype[Any]:
+    """Smallest of uint32, uint64, int32, int64 that holds the values of codes up to `highest_code`."""
     table = _table(_check(scheme))
-    small = np.int32 if table.min() < 0 else np.uint32
-    large = np.int64 if table.min() < 0 else np.uint64
-    return np.dtype(small if table.max() <= np.iinfo(small).max else large)
+    signed = scheme[0] == 1
+    small, large = (np.int32, np.int64) if signed else (np.uint32, np.uint64)
+    largest = table.max() if signed else table[highest_code]
+    return np.dtype(small if largest <= np.iinfo(small).max else large)
 
 
 @functools.cache
@@ -92,16 +95,16 @@ def decompress(codes: NDArray[np.uint8], scheme: Scheme) -> NDArray[Any]:
 
     Returns
     -------
-    Same shape; uint32, or uint64 where the scheme can exceed it; signed for s = 1.
+    Same shape; uint32, or uint64 where a value exceeds it; signed for s = 1.
     """
     scheme = _check(scheme)
-    dtype = dtype_of(scheme)
     flat = np.ascontiguousarray(codes, dtype=np.uint8).reshape(-1)
+    dtype = dtype_of(scheme, int(flat.max(initial=0)))
     out = np.empty(flat.size, dtype=dtype)
-    if dtype.itemsize == 4 and flat.size > _CHUNK:
-        _decompress_pairs(flat, _pairs(scheme), out)
+    if dtype.itemsize == 4 and flat.size > _PAIRS_FROM:
+        _decompress_pairs(flat, _pairs(scheme, dtype), out)
     else:
-        np.take(_table(scheme).astype(dtype), flat, out=out, mode="clip")
+        np.take(_typed_table(scheme, dtype), flat, out=out, mode="clip")
     return out.reshape(np.shape(codes))
 
 
@@ -117,8 +120,14 @@ def _decompress_pairs(codes: NDArray[np.uint8], pairs: NDArray[np.uint64], out: 
 
 
 @functools.cache
-def _pairs(scheme: Scheme) -> NDArray[np.uint64]:
-    table = _table(scheme).astype(dtype_of(scheme)).view(np.uint32)
+def _typed_table(scheme: Scheme, dtype: np.dtype[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        return _table(scheme).astype(dtype)
+
+
+@functools.cache
+def _pairs(scheme: Scheme, dtype: np.dtype[Any]) -> NDArray[np.uint64]:
+    table = _typed_table(scheme, dtype).view(np.uint32)
     both = np.empty((256, 256, 2), dtype=np.uint32)
     first, second = (0, 1) if sys.byteorder == "little" else (1, 0)
     both[..., first], both[..., second] = table[None, :], table[:, None]

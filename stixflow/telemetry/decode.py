@@ -13,8 +13,8 @@ counts its rows, and rows lie in packet order, so the rows below parent row i ar
 (SSID 30)              triggers_s/k/m, energy_edge_mask_32, energy_edge_mask_0_31, num_energies, num_triggers, num_rcr;
                        ``num_energies``: num_samples; ``num_samples``: counts (all times of the first energy, then
                        of the next); ``num_triggers``: triggers; ``num_rcr``: rcr
-``sci_pixels``         ``packet``: tc_packet_id, tc_packet_seq_control, request_id, counts_s/k/m, triggers_s/k/m, time_stamp,
-(SSID 21)              num_substructures; ``num_substructures``: start_time (24 bits, since IDB 2.26.35) or delta_time
+``sci_pixels``         ``packet``: tc_packet_id, tc_packet_seq_control, request_id, counts_s/k/m, triggers_s/k/m,
+(SSID 21)              time_stamp, num_substructures; ``num_substructures``: start_time (24 bits, since IDB 2.26.35) or delta_time
                        (16 bits, before), rcr, num_pixel_sets, detector_mask, integration_time, trigger (rows, 16),
                        num_energy_groups; ``num_pixel_sets``: pixel_mask; ``num_energy_groups``: e_low, e_high,
                        num_data; ``num_data``: counts (detector slow, pixel fast)
@@ -23,8 +23,8 @@ counts its rows, and rows lie in packet order, so the rows below parent row i ar
                        triggers, num_energies; ``num_energies``: counts
 =====================  ===============================================================================================
 
-All numbers are raw, compressed ones as bytes. To make records by hand, give `Records.from_levels` these columns; columns
-left out are zero, ``ssid`` is filled in, and the counts must agree with the rows given. Then `encode` writes the packets.
+All numbers are raw, compressed ones as bytes. To make records by hand, give `Records.from_levels` these columns; those
+left out are zero, ``ssid`` is filled in, and the counts must agree with the rows given. `encode` then writes them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import UsageError
 from stixflow.telemetry.ccsds import ALONE, HEADER_SIZE, build_headers, gather_rows, scatter_rows
-from stixflow.telemetry.compression import Scheme, decompress, pack_skm, unpack_skm
+from stixflow.telemetry.compression import Scheme, decompress, dtype_of, pack_skm, unpack_skm
 from stixflow.telemetry.layouts import (
     NO_SELECTOR,
     PRODUCT_TYPES,
@@ -159,25 +159,47 @@ class Records:
         if raw.dtype != np.uint8 or not any(_is_compressed(index, name) for index in np.unique(self.layout).tolist()):
             return raw
         packed = self.skm(name)
-        present = np.unique(packed)
-        if present.size == 1:
-            return decompress(raw, _scheme(int(present[0])))
-        return _mixed(raw, packed[self.ancestors(level)], present)
+        bounds = self.bounds(level)
+        change = np.flatnonzero(np.diff(packed)) + 1
+        first = np.concatenate([[0], change]) if packed.size else change
+        edges = bounds[np.append(first, packed.size)].tolist()
+        schemes = [_scheme(one) for one in packed[first].tolist()]
+        if len(schemes) == 1:
+            return decompress(raw, schemes[0])
+        return _mixed(raw, schemes, edges)
+
+    def bounds(self, level: str) -> NDArray[np.int64]:
+        """First row of `level` in each packet, and one more entry: where the last packet's rows end."""
+        chain = []
+        while level != ROOT:
+            chain.append(level)
+            level = self.levels[level].parent
+        edges = np.arange(len(self) + 1)
+        for name in reversed(chain):
+            edges = np.concatenate([[0], np.cumsum(self.lengths(name))])[edges]
+        return edges
 
     def select(self, rows: NDArray[np.integer[Any]]) -> Records:
         """Choose packets by index, in the order given."""
-        chosen: dict[str, NDArray[np.integer[Any]]] = {}
         out: dict[str, Level] = {}
+        picks: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         for name, level in self.levels.items():
-            picked = rows if name == ROOT else self._below(name, chosen[level.parent])
-            chosen[name] = picked
-            columns = {key: column[picked] for key, column in level.columns.items()}
-            unused = {block: bits[picked] for block, bits in level.unused.items()}
+            if name == ROOT:
+                start, length = np.asarray(rows, dtype=np.int64), np.ones(len(rows), dtype=np.int64)
+            else:
+                start, length = self._below(name, *picks[level.parent])
+            picks[name] = start, length
+            columns = {key: take_runs(column, start, length) for key, column in level.columns.items()}
+            unused = {block: take_runs(bits, start, length) for block, bits in level.unused.items()}
             out[name] = Level(level.parent, columns, unused)
         return replace(self, header=self.header[rows], layout=self.layout[rows], levels=out)
 
-    def _below(self, level: str, parents: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        return expand_runs(self.starts(level)[parents], self.lengths(level)[parents])
+    def _below(
+        self, level: str, start: NDArray[np.int64], length: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of `level` below runs of parent rows: again one run each."""
+        edges = np.concatenate([[0], np.cumsum(self.lengths(level))])
+        return edges[start], edges[start + length] - edges[start]
 
     @classmethod
     def from_levels(
@@ -304,12 +326,17 @@ def _scheme(packed: int) -> Scheme:
     return int(s), int(k), int(m)
 
 
-def _mixed(raw: NDArray[np.uint8], packed: NDArray[np.uint16], present: NDArray[np.uint16]) -> Column:
-    parts = {int(one): decompress(raw[packed == one], _scheme(int(one))) for one in present}
-    out = np.empty(raw.shape, dtype=np.result_type(*(part.dtype for part in parts.values())))
-    for one, part in parts.items():
-        out[packed == one] = part
+def _mixed(raw: NDArray[np.uint8], schemes: Sequence[Scheme], edges: Sequence[int]) -> Column:
+    """Decompress stretches of packets, each by its own scheme."""
+    out = np.empty(raw.shape, dtype=_mixed_dtype(raw, set(schemes)))
+    for scheme, start, stop in zip(schemes, edges[:-1], edges[1:], strict=True):
+        out[start:stop] = decompress(raw[start:stop], scheme)
     return out
+
+
+def _mixed_dtype(raw: NDArray[np.uint8], schemes: Collection[Scheme]) -> np.dtype[Any]:
+    highest = int(raw.max(initial=0))
+    return np.result_type(*{dtype_of(scheme, highest) for scheme in schemes})
 
 
 class Decoded(dict[str, Records]):
@@ -358,7 +385,7 @@ def decode(packets: Packets, *, products: Collection[str] = tuple(PRODUCT_TYPES)
 
 
 def _usable_seconds(packets: Packets) -> NDArray[np.int64]:
-    """Header seconds; those of a clock that was not synchronised are replaced by the last good ones before, or after."""
+    """Header seconds; where the clock was not synchronised, the last good ones before, or after."""
     coarse = packets.scet >> 16
     if packets.synced.all() or not packets.synced.any():
         return coarse
@@ -380,7 +407,10 @@ def decode_type(packets: Packets, layout: NDArray[np.int16]) -> tuple[Records, l
         orders.append(rows[kept])
     if len(parts) == 1:
         return parts[0], rejected
-    return _merge(parts).select(np.argsort(np.concatenate(orders), kind="stable")), rejected
+    merged, order = _merge(parts), np.concatenate(orders)
+    if (np.diff(order) > 0).all():
+        return merged, rejected
+    return merged.select(np.argsort(order, kind="stable")), rejected
 
 
 def _merge(parts: Sequence[Records]) -> Records:
@@ -552,7 +582,7 @@ class _Walk:
 
     def levels(self) -> Iterator[tuple[str, Level]]:
         """Rows of every level in packet order, cut into columns."""
-        place: dict[str, NDArray[np.int64]] = {}
+        place: dict[str, NDArray[np.int64] | None] = {}
         counts: dict[str, NDArray[np.int64]] = {}
         for name, (parent, scope) in self.layout.levels.items():
             pieces = self.found[name]
@@ -675,8 +705,8 @@ def _join_bytes(rows: NDArray[np.uint8], one: Field) -> Column:
     width = rows.shape[1]
     if width == 1:
         return rows[:, 0].astype(one.dtype) if one.bits == 8 else rows[:, 0].copy()
-    dtype = np.uint16 if width == 2 else np.uint32 if width <= 4 else np.uint64
-    value = rows[:, 0].astype(dtype)
+    dtype = np.dtype(np.uint16 if width == 2 else np.uint32 if width <= 4 else np.uint64)
+    value: Column = rows[:, 0].astype(dtype)
     for byte in range(1, width):
         value = value << 8 | rows[:, byte]
     return value.astype(one.dtype) if one.at % 8 == 0 and one.bits == width * 8 else value
@@ -690,6 +720,13 @@ def starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 def expand_runs(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:
     """All positions of the runs, one after the other."""
     return np.repeat(start - starts_of(length), length) + np.arange(int(length.sum()))
+
+
+def take_runs(column: Column, start: NDArray[np.int64], length: NDArray[np.int64]) -> Column:
+    """Copy runs of rows of a column, one after the other."""
+    width = column.itemsize * int(np.prod(column.shape[1:], dtype=np.int64))
+    data = np.ascontiguousarray(column).reshape(-1).view(np.uint8)
+    return gather_runs(data, start * width, length * width).view(column.dtype).reshape(-1, *column.shape[1:])
 
 
 def gather_runs(buffer: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -219,7 +219,7 @@ def _prefixes(packets: Packets) -> NDArray[Any]:
     types, inverse = packets.types()
     words[:, 10] = np.array([known_types()[packet_type][0].spid for packet_type in types] or [0])[inverse]
     rows = words.view(np.uint8).reshape(len(packets), PREFIX_SIZE)
-    for at, column in ((70, packets.apid), (72, packets.sequence_count)):
-        rows[:, at], rows[:, at + 1] = column >> 8, column & 0xFF
+    for at, number in ((70, packets.apid), (72, packets.sequence_count)):
+        rows[:, at], rows[:, at + 1] = number >> 8, number & 0xFF
     rows[:, 74], rows[:, 75] = packets.service, packets.subtype
     return rows

@@ -1,6 +1,6 @@
 """Which bits of a packet mean what: the layouts of all packet types, chosen by type and packet time.
 
-The table in ``tables/layouts.json`` is compiled once, when first asked for, into `Layout` objects: a tree of byte-aligned
+The table in ``tables/layouts.json`` is compiled once, when first asked for, to `Layout` objects: trees of byte-aligned
 blocks of fields and of repeated groups. A repeated group is named by the field that counts it (``num_energy_groups``);
 neighbouring fields ``name_0 .. name_n`` of equal width become one field ``name`` of `n + 1` numbers.
 """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,7 +148,7 @@ class Packets:
         starts, stops = self.offset.tolist(), (self.offset + self.length).tolist()
         if len(self) and stops[:-1] == starts[1:]:
             return self.buffer[starts[0] : stops[-1]].tobytes()
-        view = memoryview(np.ascontiguousarray(self.buffer))
+        view = memoryview(np.ascontiguousarray(self.buffer))  # type: ignore[arg-type]
         return b"".join([view[start:stop] for start, stop in zip(starts, stops, strict=True)])
 
     def packet_bytes(self, index: int) -> bytes:
@@ -159,6 +160,13 @@ class Packets:
         columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
         used = int(columns["offset"].size)
         return replace(self, **columns, accounting=Accounting(used, used), rejected=(), skipped=())
+
+    def batches(self, size: int = 4_000_000) -> Iterator[Packets]:
+        """Cut into pieces of about `size` bytes, so that decoding stays in memory that is already there."""
+        piece = (np.cumsum(self.length) - self.length) // size
+        edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(self)]
+        for start, stop in itertools.pairwise(edges):
+            yield self.select(slice(start, stop))
 
     def product(self) -> NDArray[np.str_]:
         """Name the product of each packet, or ``service,subtype[,selector]`` for types that are not decoded yet."""
@@ -187,7 +195,7 @@ class Packets:
         return Quarantined(reason, file, int(self.offset[index]), self.packet_bytes(index), expected)
 
     def sequence(self) -> dict[int, SequenceAccount]:
-        """Follow the sequence counter of each APID in time; gaps are normal where APIDs are shared with other archives."""
+        """Follow the sequence counter of each APID in time; gaps alone mean no loss, files rarely hold all types."""
         found = {}
         for apid in np.unique(self.apid).tolist():
             rows = np.flatnonzero((self.apid == apid) & self.synced)
