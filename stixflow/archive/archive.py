@@ -250,7 +250,7 @@ class Archive:
 
     def _cut(self, item: Partition, span: TimeRange, *, alone: bool) -> xr.Dataset | None:
         """Open a day, lazily, and keep what lies in the span; None if nothing does."""
-        dataset = open_store(self.url(item.path), chunks=None if alone else {})
+        dataset = open_store(self.url(item.path), chunks=None if alone else {}, digest=item.digest)
         first, last = np.searchsorted(dataset["time"].values, [span.start, span.stop])
         if first == last:
             return None
@@ -274,7 +274,7 @@ class Archive:
                 expected="one box",
                 advice="choose one with box=",
             )
-        return open_store(self.url(chosen[0].path), box or 0)
+        return open_store(self.url(chosen[0].path), box or 0, digest=chosen[0].digest)
 
     def _describe_boxes(self, item: Partition) -> list[str]:
         texts = []

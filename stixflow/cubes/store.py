@@ -107,23 +107,31 @@ def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> 
     return _record(files.url, digest, objects, datasets)
 
 
-def open_store(url: str | os.PathLike[str], box: int = 0, *, chunks: dict[str, int] | None = None) -> xr.Dataset:
+def open_store(
+    url: str | os.PathLike[str], box: int = 0, *, chunks: dict[str, int] | None = None, digest: str | None = None
+) -> xr.Dataset:
     """Open one box of a complete store; values are read when they are used.
 
     Parameters
     ----------
     chunks
         None for lazy indexing without Dask; ``{}`` for Dask arrays cut like the store.
+    digest
+        What the store should hold, as its `StoreRecord` said; None does not ask.
 
     Raises
     ------
     StoreError
-        If the store is not there or incomplete, or an object is missing or cut short: its values would read as zeros.
+        If the store is not there, not the one of `digest`, incomplete, or an object is missing or cut short: its
+        values would read as zeros.
     UsageError
         If the store has no such box.
     """
     files = _filesystem(url)
-    problems = _missing(files.list(), _read_manifest(files))
+    manifest = _read_manifest(files)
+    problems = _missing(files.list(), manifest)
+    if digest is not None and manifest["digest"] != digest:
+        problems.append((MANIFEST, f"has the digest {manifest['digest']}, not {digest}"))
     if problems:
         raise StoreError(
             f"{files.url} is damaged: {'; '.join(f'{key} {what}' for key, what in problems[:5])}"
@@ -536,12 +544,13 @@ class _LocalFiles:
                 shutil.rmtree(self.path)
             part.rename(self.path)
         except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
             raise StoreError(
                 f"{self.url} could not be written: {error.strerror or error}",
                 expected="room and the right to write, and no other writer of the same store",
                 advice="make room or correct the rights, then run again: nothing of it is left behind",
             ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def remove(self) -> None:
         if self.path.exists():
