@@ -1,0 +1,307 @@
+"""Figures of X-ray images on the Sun: helioprojective, north up, with limb and heliographic grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.ephemeris import R_SUN_M, Observer, apparent_radius
+from stixflow.errors import InputFileError, UsageError
+from stixflow.previews.theme import THEMES, Theme, ThemeName, dress, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+GRID_STEP_DEG = 10
+COLOUR_MAP = "inferno"
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SkyImage:
+    """An image and its place on the sky, seen from the spacecraft.
+
+    A pixel (column, row), counted from 0, lies at ``reference_xy + matrix @ (pixel - reference_pixel)`` arcsec in
+    helioprojective coordinates.
+    """
+
+    data: Array
+    reference_pixel: tuple[float, float]
+    reference_xy: tuple[float, float]
+    matrix: tuple[tuple[float, float], tuple[float, float]]
+    observer: Observer
+    title: str = ""
+    unit: str = ""
+
+    @classmethod
+    def of_header(cls, data: ArrayLike, header: Mapping[str, Any], *, title: str = "") -> SkyImage:
+        """Read the place from FITS keywords: linear WCS in arcsec, with PC or CROTA2, and the observer.
+
+        Raises
+        ------
+        InputFileError
+            If the header lacks the observer or a keyword of the linear WCS.
+        """
+        needed = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CDELT1", "CDELT2", "DSUN_OBS", "HGLN_OBS", "HGLT_OBS")
+        absent = [name for name in needed if header.get(name) is None]
+        if absent:
+            raise InputFileError(
+                f"the image header lacks {', '.join(absent)}",
+                expected="a linear WCS in arcsec with the observer (DSUN_OBS, HGLN_OBS, HGLT_OBS)",
+                advice="write the map with stixflow, or complete its header",
+            )
+        number = {name: float(header[name]) for name in needed}
+        distance = number["DSUN_OBS"]
+        return cls(
+            data=np.asarray(data, dtype=np.float64),
+            reference_pixel=(number["CRPIX1"] - 1, number["CRPIX2"] - 1),
+            reference_xy=(number["CRVAL1"], number["CRVAL2"]),
+            matrix=_matrix(header, number["CDELT1"], number["CDELT2"]),
+            observer=Observer(distance, number["HGLN_OBS"], number["HGLT_OBS"], float(apparent_radius(distance))),
+            title=title or _title(header),
+            unit=str(header.get("BUNIT", "")),
+        )
+
+    @classmethod
+    def of_map(cls, sky_map: Any, *, title: str = "") -> SkyImage:
+        """Take a sunpy map, or anything with `data` and `meta`."""
+        header = {str(key).upper(): value for key, value in dict(sky_map.meta).items()}
+        return cls.of_header(sky_map.data, header, title=title)
+
+    def sky(self, column: ArrayLike, row: ArrayLike) -> tuple[Array, Array]:
+        """Helioprojective x and y (arcsec) of pixels counted from 0."""
+        dx = np.asarray(column, dtype=np.float64) - self.reference_pixel[0]
+        dy = np.asarray(row, dtype=np.float64) - self.reference_pixel[1]
+        (a, b), (c, d) = self.matrix
+        return self.reference_xy[0] + a * dx + b * dy, self.reference_xy[1] + c * dx + d * dy
+
+    def peak_xy(self) -> tuple[float, float]:
+        """Helioprojective position of the brightest pixel."""
+        row, column = np.unravel_index(int(np.nanargmax(self.data)), self.data.shape)
+        x, y = self.sky(column, row)
+        return float(x), float(y)
+
+
+def _matrix(header: Mapping[str, Any], step_x: float, step_y: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    if "PC1_1" in header or "PC1_2" in header:
+        pc = [float(header.get(f"PC{i}_{j}", i == j)) for i in (1, 2) for j in (1, 2)]
+        return (pc[0] * step_x, pc[1] * step_y), (pc[2] * step_x, pc[3] * step_y)
+    angle = np.deg2rad(float(header.get("CROTA2", 0.0) or 0.0))
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    return (cos * step_x, -sin * step_y), (sin * step_x, cos * step_y)
+
+
+def _title(header: Mapping[str, Any]) -> str:
+    low, high = header.get("ENERGY_L"), header.get("ENERGY_H")
+    band = f"{float(low):g}–{float(high):g} keV" if low is not None and high is not None else ""
+    method = str(header.get("ALG_USED", header.get("METHOD", "")))
+    when = str(header.get("DATE-BEG", header.get("DATE-OBS", "")))[:19].replace("T", " ")
+    return "   ".join(part for part in (method, band, when) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A position to mark, helioprojective arcsec; true positions are open circles, found ones crosses."""
+
+    x: float
+    y: float
+    label: str = ""
+    kind: Literal["truth", "found"] = "found"
+
+
+def image_figure(
+    images: SkyImage | Sequence[SkyImage],
+    *,
+    contour_levels: Sequence[float] = (0.5,),
+    marks: Sequence[Mark] = (),
+    field_of_view: float | None = None,
+    title: str = "",
+    theme: ThemeName = "light",
+    panel: float = 4.2,
+) -> Figure:
+    """Draw images side by side, at most three in a row, each with limb, 10 degree grid, contours and marks.
+
+    Parameters
+    ----------
+    contour_levels
+        Fractions of each image's maximum.
+    field_of_view
+        Width of the shown field around the brightest pixel in arcsec; None shows the whole image.
+    panel
+        Width of one image in inches.
+
+    Raises
+    ------
+    UsageError
+        If there is no image.
+    """
+    shown = [images] if isinstance(images, SkyImage) else list(images)
+    if not shown:
+        raise UsageError("there is no image to draw", expected="at least one", advice="give a SkyImage")
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    look = THEMES[theme]
+    figure = new_figure(panel * columns, (panel + 0.15) * rows + (0.35 if title else 0.0), look)
+    for index, image in enumerate(shown):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        _draw_image(axes, image, look, contour_levels, marks, field_of_view)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=look.ink)
+    return figure
+
+
+def _draw_image(
+    axes: Axes,
+    image: SkyImage,
+    look: Theme,
+    contour_levels: Sequence[float],
+    marks: Sequence[Mark],
+    field_of_view: float | None,
+) -> None:
+    dress(axes, look)
+    drawn = _draw_pixels(axes, image)
+    _set_field(axes, image, field_of_view)
+    _draw_sun(axes, image.observer)
+    _draw_contours(axes, image, contour_levels)
+    _draw_marks(axes, marks)
+    _draw_locator(axes, image.observer)
+    axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
+    axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
+    axes.set_title(image.title, loc="left", fontsize=9.5)
+    bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02)
+    bar.ax.tick_params(colors=look.faint, labelsize=8)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.get_offset_text().set_color(look.faint)
+    if image.unit:
+        bar.set_label(image.unit, color=look.faint, fontsize=8)
+
+
+def _draw_pixels(axes: Axes, image: SkyImage) -> AxesImage:
+    """Draw the array where it is on the sky: an affine transform turns it, nothing is resampled."""
+    from matplotlib import colormaps
+    from matplotlib.transforms import Affine2D
+
+    (a, b), (c, d) = image.matrix
+    x0, y0 = image.sky(0.0, 0.0)
+    place = Affine2D(np.array([[a, b, float(x0)], [c, d, float(y0)], [0.0, 0.0, 1.0]]))
+    top = float(np.nanmax(image.data))
+    drawn = axes.imshow(
+        image.data,
+        origin="lower",
+        cmap=COLOUR_MAP,
+        vmin=0.0,
+        vmax=top if top > 0 else 1.0,
+        interpolation="bilinear",
+        transform=place + axes.transData,
+    )
+    axes.set_facecolor(colormaps[COLOUR_MAP](0.0))
+    axes.set_aspect("equal")
+    return drawn
+
+
+def _set_field(axes: Axes, image: SkyImage, field_of_view: float | None) -> None:
+    rows, columns = image.data.shape
+    x, y = image.sky([-0.5, columns - 0.5, columns - 0.5, -0.5], [-0.5, -0.5, rows - 0.5, rows - 0.5])
+    if field_of_view is None:
+        axes.set_xlim(x.min(), x.max())
+        axes.set_ylim(y.min(), y.max())
+        return
+    centre, half = image.peak_xy(), field_of_view / 2
+    axes.set_xlim(centre[0] - half, centre[0] + half)
+    axes.set_ylim(centre[1] - half, centre[1] + half)
+
+
+def heliographic_to_sky(longitude: ArrayLike, latitude: ArrayLike, observer: Observer) -> tuple[Array, Array]:
+    """Helioprojective x and y (arcsec) of Stonyhurst positions (degrees) on the surface; NaN behind the limb."""
+    lon = np.deg2rad(np.asarray(longitude, dtype=np.float64) - observer.hgln_deg)
+    lat, tilt = np.deg2rad(np.asarray(latitude, dtype=np.float64)), np.deg2rad(observer.hglt_deg)
+    ratio = R_SUN_M / observer.distance_m
+    x = ratio * np.cos(lat) * np.sin(lon)
+    y = ratio * (np.sin(lat) * np.cos(tilt) - np.cos(lat) * np.cos(lon) * np.sin(tilt))
+    towards = ratio * (np.sin(lat) * np.sin(tilt) + np.cos(lat) * np.cos(lon) * np.cos(tilt))
+    hidden = towards < ratio * ratio
+    across = np.rad2deg(np.arctan2(x, 1 - towards)) * 3600
+    up = np.rad2deg(np.arctan2(y, np.hypot(x, 1 - towards))) * 3600
+    return np.where(hidden, np.nan, across), np.where(hidden, np.nan, up)
+
+
+def _draw_sun(axes: Axes, observer: Observer) -> None:
+    from matplotlib.patches import Circle
+
+    fine = np.linspace(-180.0, 180.0, 721)
+    for longitude in np.arange(-180, 180, GRID_STEP_DEG):
+        x, y = heliographic_to_sky(np.full(721, longitude), fine / 2, observer)
+        axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
+        _label_line(axes, x, y, f"{longitude:d}°", "x")
+    for latitude in np.arange(-80, 90, GRID_STEP_DEG):
+        x, y = heliographic_to_sky(observer.hgln_deg + fine, np.full(721, latitude), observer)
+        axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
+        _label_line(axes, x, y, f"{latitude:d}°", "y")
+    axes.add_patch(Circle((0, 0), observer.rsun_arcsec, fill=False, color="white", linewidth=1.1, alpha=0.9))
+
+
+def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "y"]) -> None:
+    """Write the value of a grid line where it enters the field: from below, or from the left."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    margin_x, margin_y = 0.04 * (right - left), 0.04 * (high - low)
+    seen = (x > left + margin_x) & (x < right - margin_x) & (y > low + margin_y) & (y < high - margin_y)
+    if not seen.any() or right - left > 1500:
+        return
+    at = np.flatnonzero(seen)
+    first = at[np.argmin(y[at] if along == "x" else x[at])]
+    edge = y[first] - low if along == "x" else x[first] - left
+    if edge < 0.12 * (high - low if along == "x" else right - left):
+        axes.text(x[first], y[first], text, color="white", alpha=0.75, fontsize=7, ha="center", va="center")
+
+
+def _draw_contours(axes: Axes, image: SkyImage, levels: Sequence[float]) -> None:
+    top = float(np.nanmax(image.data))
+    if not levels or not top > 0:
+        return
+    rows, columns = image.data.shape
+    x, y = image.sky(*np.meshgrid(np.arange(columns), np.arange(rows)))
+    values = sorted(top * level for level in levels)
+    axes.contour(x, y, image.data, levels=values, colors="#7ee8fa", linewidths=1.1)
+
+
+def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
+    shapes = {
+        "truth": {"marker": "o", "fillstyle": "none", "markersize": 11},
+        "found": {"marker": "+", "markersize": 11},
+    }
+    colours = {"truth": "#8ce99a", "found": "#ffffff"}
+    for mark in marks:
+        style: dict[str, Any] = shapes[mark.kind]
+        label = mark.label or None
+        axes.plot(
+            [mark.x], [mark.y], linestyle="none", color=colours[mark.kind], markeredgewidth=1.5, label=label, **style
+        )
+    if any(mark.label for mark in marks):
+        axes.legend(
+            loc="lower right", fontsize=7.5, labelcolor="white", facecolor="black", framealpha=0.45, edgecolor="none"
+        )
+
+
+def _draw_locator(axes: Axes, observer: Observer) -> None:
+    """Show in a corner where on the disk the field lies, unless it shows most of the disk anyway."""
+    from matplotlib.patches import Circle, Rectangle
+
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    radius = observer.rsun_arcsec
+    if right - left > radius:
+        return
+    inset = axes.inset_axes((0.79, 0.79, 0.2, 0.2))
+    inset.set_aspect("equal")
+    inset.axis("off")
+    inset.add_patch(Circle((0, 0), radius, facecolor="#ffd8a8", alpha=0.22, edgecolor="white", linewidth=0.8))
+    inset.add_patch(Rectangle((left, low), right - left, high - low, fill=False, edgecolor="#7ee8fa", linewidth=1.2))
+    reach = max(1.08 * radius, abs(left), abs(right), abs(low), abs(high))
+    inset.set_xlim(-reach, reach)
+    inset.set_ylim(-reach, reach)

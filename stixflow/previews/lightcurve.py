@@ -1,0 +1,154 @@
+"""Figure of quick-look light curves with the flares found in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from stixflow.previews.theme import THEMES, Theme, ThemeName, dress, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LABELLED_FLARES = 14
+_GAP_FACTOR = 2.5
+
+
+def lightcurve_figure(
+    lightcurve: xr.Dataset,
+    flares: pd.DataFrame | None = None,
+    *,
+    title: str = "",
+    theme: ThemeName = "light",
+    size: tuple[float, float] = (11.0, 4.4),
+) -> Figure:
+    """Draw count rates per energy band over time, flares shaded and the brightest named.
+
+    Parameters
+    ----------
+    lightcurve
+        A `ql_lightcurve` (time, energy); gaps stay empty.
+    flares
+        Table with `start`, `peak`, `stop`, and where known `peak_counts` and `goes_class`.
+    size
+        Inches.
+    """
+    look = THEMES[theme]
+    figure = new_figure(*size, look)
+    axes = figure.add_subplot()
+    dress(axes, look)
+    _draw_bands(axes, lightcurve, look)
+    _draw_regime(axes, lightcurve, look)
+    if flares is not None and len(flares):
+        _draw_flares(axes, flares, look)
+    _finish(axes, lightcurve, look, title)
+    return figure
+
+
+def _draw_bands(axes: Axes, lightcurve: xr.Dataset, look: Theme) -> None:
+    times, rates = _with_breaks(lightcurve)
+    edges = zip(lightcurve["energy_low"].to_numpy(), lightcurve["energy_high"].to_numpy(), strict=True)
+    for band, (low, high) in enumerate(edges):
+        axes.plot(
+            times,
+            rates[:, band],
+            drawstyle="steps-mid",
+            linewidth=0.8,
+            color=look.bands[band % len(look.bands)],
+            label=f"{low:g}–{high:g} keV",
+            zorder=5 - band,
+        )
+
+
+def _with_breaks(lightcurve: xr.Dataset) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Bin centres and counts per second with a missing value in every gap, so that no line crosses it."""
+    times, seconds = lightcurve["time"].to_numpy(), lightcurve["timedel"].to_numpy()
+    rates = lightcurve["counts"].to_numpy() / seconds[:, None]
+    rates = np.where(rates > 0, rates, np.nan)
+    if len(times) < 2:
+        return times, rates
+    steps = np.diff(times) / np.timedelta64(1, "s")
+    after = np.flatnonzero(steps > _GAP_FACTOR * np.median(seconds)) + 1
+    middle = times[after - 1] + (times[after] - times[after - 1]) / 2
+    return np.insert(times, after, middle), np.insert(rates, after, np.nan, axis=0)
+
+
+def _draw_regime(axes: Axes, lightcurve: xr.Dataset, look: Theme) -> None:
+    """Mark along the bottom when the attenuator was in."""
+    attenuated = lightcurve["rcr"].to_numpy() > 0
+    if attenuated.any():
+        axes.fill_between(
+            lightcurve["time"].to_numpy(),
+            0,
+            0.02,
+            where=attenuated.tolist(),
+            transform=axes.get_xaxis_transform(),
+            color=look.accent,
+            linewidth=0,
+            label="attenuator in",
+        )
+
+
+def _draw_flares(axes: Axes, flares: pd.DataFrame, look: Theme) -> None:
+    for start, stop in zip(flares["start"], flares["stop"], strict=True):
+        axes.axvspan(start, stop, color=look.accent, alpha=0.13, linewidth=0)
+    for _, flare in _brightest(flares).iterrows():
+        axes.annotate(
+            _flare_label(flare),
+            xy=(flare["peak"], 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="left",
+            va="bottom",
+            rotation=40,
+            fontsize=8,
+            color=look.accent,
+            annotation_clip=False,
+        )
+
+
+def _brightest(flares: pd.DataFrame) -> pd.DataFrame:
+    if len(flares) <= LABELLED_FLARES or "peak_counts" not in flares:
+        return flares.head(LABELLED_FLARES)
+    return flares.nlargest(LABELLED_FLARES, "peak_counts")
+
+
+def _flare_label(flare: pd.Series) -> str:
+    time = f"{pd.Timestamp(flare['peak']):%H:%M}"
+    known = flare.get("goes_class")
+    return f"{known} {time}" if isinstance(known, str) and known else time
+
+
+def _finish(axes: Axes, lightcurve: xr.Dataset, look: Theme, title: str) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    times = lightcurve["time"].to_numpy()
+    if np.nanmax(lightcurve["counts"].to_numpy(), initial=0) > 0:
+        axes.set_yscale("log")
+    if len(times) > 1:
+        axes.set_xlim(times[0], times[-1])
+    locator = AutoDateLocator(minticks=5, maxticks=11)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.get_offset_text().set_color(look.faint)
+    axes.grid(color=look.line, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_ylabel("counts / s")
+    axes.set_xlabel("UTC at the spacecraft")
+    if title:
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=look.ink, pad=34)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.005, 1.0),
+        frameon=False,
+        fontsize=9,
+        labelcolor=look.ink,
+        handlelength=1.4,
+        borderaxespad=0.0,
+    )
