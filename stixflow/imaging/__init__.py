@@ -4,6 +4,7 @@ from stixflow.imaging.back_projection import BackProjection
 from stixflow.imaging.clean import Clean
 from stixflow.imaging.forward import Gaussian, expected_column_rates, expected_pixel_rates, source_visibilities
 from stixflow.imaging.grids import Grid
+from stixflow.imaging.location import Location, locate
 from stixflow.imaging.reconstruction import reconstruct
 from stixflow.imaging.visibilities import from_arrays, recenter, stack, visibilities
 
@@ -12,9 +13,11 @@ __all__ = [
     "Clean",
     "Gaussian",
     "Grid",
+    "Location",
     "expected_column_rates",
     "expected_pixel_rates",
     "from_arrays",
+    "locate",
     "recenter",
     "reconstruct",
     "source_visibilities",

@@ -261,7 +261,8 @@ def _restore(components: FloatArray, residual: FloatArray, fwhm: float, grid: Gr
     """Write components convolved with the beam, plus residual, per arcsec²."""
     beam_y, sum_y = _beam_table(grid.shape[0], grid.pixel[0], fwhm)
     beam_x, sum_x = _beam_table(grid.shape[1], grid.pixel[1], fwhm)
-    rows, columns = components.any(axis=1).nonzero()[0], components.any(axis=0).nonzero()[0]
+    filled_pixels = components != 0
+    rows, columns = np.flatnonzero(filled_pixels.any(axis=1)), np.flatnonzero(filled_pixels.any(axis=0))
     filled = components[np.ix_(rows, columns)]
     np.matmul(beam_y[:, rows] @ filled, beam_x[columns], out=out)
     out += residual

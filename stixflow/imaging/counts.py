@@ -227,7 +227,7 @@ class _Pieces:
     def sum(self, values: NDArray[Any]) -> FloatArray:
         """Sum `values` (first axis: time bins of the span) over every interval: (interval, ...)."""
         if self.first.size == 1:
-            return values.sum(axis=0, dtype=np.float64)[None]
+            return np.asarray(values.sum(axis=0, dtype=np.float64)[None])
         sums = np.add.reduceat(values, self.cuts[:-1], axis=0, dtype=np.float64)
         running = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(sums, axis=0)])
         return np.asarray(running[self.stop] - running[self.first])

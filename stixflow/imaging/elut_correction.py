@@ -71,16 +71,14 @@ def edge_factors(
     a, b = low[first], high[last]
     a_first, b_first = actual_low[first][None], actual_high[first][None]
     a_last, b_last = actual_low[last][None], actual_high[last][None]
-    flat = index is None or peak is None
-    if flat:
+    if index is None:
         index = np.zeros((1, low.size))
-    assert index is not None
     gamma_first, gamma_last = (index[:, channel, None, None] for channel in (first, last))
     if first != last:
         at_first = _integral(a, b_first, gamma_first) / _integral(a_first, b_first, gamma_first)
         return at_first, _integral(a_last, b, gamma_last) / _integral(a_last, b_last, gamma_last)
     ordinary = _integral(a, b, gamma_first) / _integral(a_first, b_first, gamma_first)
-    if flat:
+    if peak is None:
         return ordinary, one
     at_peak = _peak_factor(a, b, a_first, b_first, *_neighbours(index, first))
     return np.where((peak == first)[:, None, None], at_peak, ordinary), one

@@ -86,4 +86,4 @@ class Grid:
 
 
 def _offsets(n: int, step: float) -> FloatArray:
-    return (np.arange(n) - (n - 1) / 2) * step
+    return np.asarray((np.arange(n) - (n - 1) / 2) * step, dtype=np.float64)
