@@ -132,6 +132,25 @@ def observer(ephemeris: xr.Dataset, time: object) -> Observer:
     return Observer(float(distance), float((longitude + 180.0) % 360.0 - 180.0), float(latitude), float(radius))
 
 
+def observer_of(dataset: xr.Dataset) -> Observer:
+    """Place of the spacecraft as the header of the level-1 file gave it: one for the whole request.
+
+    Raises
+    ------
+    NotFound
+        If the file did not give it.
+    """
+    names = ("dsun_m", "hgln_deg", "hglt_deg", "rsun_arcsec")
+    missing = [name for name in names if name not in dataset.attrs]
+    if missing:
+        raise NotFound(
+            f"the data do not say where the spacecraft was: no {', '.join(missing)}",
+            expected="the keywords of a level-1 file of the instrument pipeline",
+            advice="give the ancillary file of the day",
+        )
+    return Observer(*(float(dataset.attrs[name]) for name in names))
+
+
 def earth_delay(time: object, distance_m: float) -> float:
     """Seconds by which light of the Sun reaches the Earth after the spacecraft at `distance_m` from the Sun.
 

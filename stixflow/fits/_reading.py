@@ -125,7 +125,7 @@ def open_stix(path: str | Path) -> Iterator[StixFile]:
         with hdus:
             _check_complete(name, hdus, Path(path).stat().st_size)
             _check_instrument(name, hdus[0].header)
-            tables = {hdu.name: Table(name, hdu.name, hdu) for hdu in hdus[1:] if hasattr(hdu, "columns")}
+            tables = {hdu.name: Table(name, hdu.name, hdu) for hdu in hdus[1:] if isinstance(hdu, fits.BinTableHDU)}
             yield StixFile(name, hdus[0].header, tables)
 
 

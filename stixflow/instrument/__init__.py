@@ -14,7 +14,7 @@ from stixflow.instrument.detectors import (
     subcollimators,
 )
 from stixflow.instrument.elut import Elut, actual_edges, elut, elut_key
-from stixflow.instrument.energies import N_CHANNELS, channel_range, energy_edges
+from stixflow.instrument.energies import N_CHANNELS, channel_range, energy_edges, energy_shift
 from stixflow.instrument.live_time import (
     live_fraction,
     live_fraction_error,
@@ -47,6 +47,7 @@ __all__ = [
     "elut",
     "elut_key",
     "energy_edges",
+    "energy_shift",
     "grid_transmission",
     "grid_transmission_energy",
     "live_fraction",

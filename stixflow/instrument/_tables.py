@@ -1,4 +1,9 @@
-"""Reading of the small text tables that describe the instrument."""
+"""Reading of the small text tables that describe the instrument.
+
+The numbers are those of the public calibration tables of the ground software and its Python successor: sub-collimator
+parameters, measured grids (orientation, pitch and thickness, layers averaged), grid transmission, phases, on-board
+energy tables with their dates, and the transmission of the materials in front of the detectors.
+"""
 
 from __future__ import annotations
 

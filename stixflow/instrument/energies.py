@@ -16,6 +16,9 @@ N_CHANNELS = 32
 _TOLERANCE_KEV = 1e-3
 """Files keep edges such as 4.45 keV as 32-bit floats."""
 
+_SHIFTED = (np.datetime64("2020-11-15", "ns"), np.datetime64("2020-12-05", "ns"))
+_SHIFT_KEV = -1.6
+
 
 def energy_edges(time: object = None) -> NDArray[np.float64]:
     """Nominal edges of the 32 science channels.
@@ -30,6 +33,12 @@ def energy_edges(time: object = None) -> NDArray[np.float64]:
     (33,) in keV, from 0 to infinity (the last channel is the overflow); read-only.
     """
     return _edges_of_table("standard" if time is None else channel_table(time))
+
+
+def energy_shift(time: object) -> float:
+    """Correction in keV to add to all energies: the scale was off from 15 November to 4 December 2020."""
+    start, stop = _SHIFTED
+    return _SHIFT_KEV if start <= to_utc(time) < stop else 0.0
 
 
 def channel_table(time: object) -> str:

@@ -11,6 +11,7 @@ from stixflow.ephemeris import (
     average_pointing,
     earth_delay,
     observer,
+    observer_of,
     pointing,
     read_ancillary,
     stix_to_hpc,
@@ -162,3 +163,11 @@ def test_radius_follows_the_distance(shared):
 def test_delay_against_a_header():
     # EAR_TDEL and DSUN_OBS of solo_L2_stix-aux-ephemeris_20221109_V01.fits
     assert earth_delay("2022-11-09T00:00:58.163", 89618908751.3) == pytest.approx(195.349, abs=0.2)
+
+
+def test_observer_of_a_level_1_file():
+    place = {"dsun_m": 9e10, "hgln_deg": 46.5, "hglt_deg": 5.9, "rsun_arcsec": 1594.0}
+    found = observer_of(xr.Dataset(attrs=place))
+    assert (found.distance_m, found.hgln_deg, found.hglt_deg, found.rsun_arcsec) == (9e10, 46.5, 5.9, 1594.0)
+    with pytest.raises(NotFound, match="hglt_deg, rsun_arcsec"):
+        observer_of(xr.Dataset(attrs={"dsun_m": 9e10, "hgln_deg": 46.5}))

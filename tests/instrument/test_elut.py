@@ -69,3 +69,14 @@ def test_means_of_every_table(shared):
         assert table.gain.mean() == pytest.approx(known[table.name]["mean_gain"], rel=1e-9)
         assert table.offset.mean() == pytest.approx(known[table.name]["mean_offset"], rel=1e-9)
         assert_allclose(energy_edges(time)[1:-1], known[table.name]["energies"])
+
+
+def test_table_on_board_in_an_official_calibration_product(shared):
+    folder = shared / "oracle/calibration"
+    official = np.loadtxt(folder / "cal_20250302_official_e_edges_actual.csv", delimiter=",", skiprows=1)
+    calibration = np.loadtxt(folder / "cal_20250302_official_gain_offset.csv", delimiter=",", skiprows=1)
+    table = elut("2025-03-02T23:05:11")
+    offset, gain = (calibration[:, column].reshape(32, 12, 1) for column in (2, 3))
+    assert_allclose((table.adc_edges - offset) * gain, official[:, 3:34].reshape(32, 12, 31), rtol=1e-12)
+    assert_allclose(table.offset.ravel(), calibration[:, 11])
+    assert_allclose(table.gain.ravel(), calibration[:, 12])

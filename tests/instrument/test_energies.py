@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stixflow.errors import UsageError
-from stixflow.instrument import channel_range, energy_edges
+from stixflow.instrument import channel_range, energy_edges, energy_shift
 
 
 def test_standard_edges():
@@ -74,3 +74,11 @@ def test_cover_holds_the_range_and_inside_is_held_by_it(low, width):
         assert start <= first < last <= stop
         assert edges[first] >= low - 1e-3
         assert edges[last] <= high + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("time", "shift"),
+    [("2020-11-14T23:59:59", 0.0), ("2020-11-15", -1.6), ("2020-12-04T23:59", -1.6), ("2020-12-05", 0.0)],
+)
+def test_energies_were_off_for_three_weeks(time, shift):
+    assert energy_shift(time) == shift
