@@ -143,7 +143,7 @@ def expected_spectrogram(
         rates[when] += profile[:, np.newaxis, np.newaxis] * accumulator_rates(part.rates * bits)[slice(*channels)]
         photons[when] += profile[:, np.newaxis] * accumulator_rates(part.rates.sum(axis=0))
     counts = np.einsum("tea,ta->te", rates, live_fraction_of_rate(photons)) * seconds[:, np.newaxis]
-    used = accumulator_rates(bits.any(axis=1, keepdims=True).astype(np.float64)) > 0
+    used = accumulator_rates(np.asarray(bits, dtype=np.float64)) > 0
     return counts, np.asarray(trigger_rate(photons)[:, used].sum(axis=1) * seconds)
 
 

@@ -144,7 +144,7 @@ def _arrange_pixels(
     groups = bins[energies >= 0]
     channel = energies[energies >= 0]
     pixel_sets = _bits(arrays["pixel_mask"], 12)[when]
-    levels = {
+    levels: Levels = {
         "packet": header.packet_columns(arrays, attrs, np.bincount(packet[first])),
         "num_substructures": {
             header.time_field: header.steps[when],
@@ -153,7 +153,7 @@ def _arrange_pixels(
             "detector_mask": arrays["detector_mask"][when],
             "integration_time": header.durations[when],
             "trigger": _codes(arrays["triggers"], _trigger_skm(arrays, header.layout), "triggers", quantise)[when],
-            "num_energy_groups": np.add.reduceat(energies >= 0, first, dtype=np.int64),
+            "num_energy_groups": np.asarray(np.add.reduceat((energies >= 0).astype(np.int64), first)),
         },
         "num_pixel_sets": {"pixel_mask": 1 << np.nonzero(pixel_sets)[1]},
         "num_energy_groups": {
@@ -185,7 +185,7 @@ def _arrange_spectrogram(
     packet = _fill(np.full(n_times, size), np.full(n_times, scope.min_size), runs, room)
     first = np.flatnonzero(np.diff(packet, prepend=-1) | np.diff(runs, prepend=-1))
     samples = np.diff(np.append(first, n_times))
-    levels = {
+    levels: Levels = {
         "packet": header.packet_columns(arrays, attrs, np.bincount(packet[first])),
         "num_substructures": {
             "pixel_mask": arrays["pixel_mask"][first],
@@ -322,7 +322,7 @@ def _fill(
 
 
 def _equal_runs(
-    scet: NDArray[np.int64], spacing: NDArray[np.float64], states: Sequence[NDArray[Any]], longest: int
+    scet: NDArray[np.int64], spacing: NDArray[np.floating[Any]], states: Sequence[NDArray[Any]], longest: int
 ) -> NDArray[np.int64]:
     """Cut samples into runs of constant state whose times are start + round(j * spacing); returns their starts."""
     changes = np.zeros(len(scet), dtype=bool)

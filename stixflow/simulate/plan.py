@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stixflow.simulate.observe import QL_DETECTORS, Request
-from stixflow.simulate.response import FlareResponse
+from stixflow.simulate.observe import Request
+from stixflow.simulate.response import QL_DETECTORS, FlareResponse
 from stixflow.simulate.sun import FlareModel, Scenario
 from stixflow.time import TICKS_PER_SECOND, Scet, TimeRange, iso, scet_to_utc, utc_to_scet
 
@@ -95,5 +95,5 @@ def _clip(span: TimeRange, limits: TimeRange) -> TimeRange:
 
 def _request_id(edges: Scet, number: int) -> int:
     """Identifier yymmddnnnn from the start of the request."""
-    day = iso(scet_to_utc(edges[0])[()])[2:10].replace("-", "")
+    day = iso(scet_to_utc(edges)[0])[2:10].replace("-", "")
     return int(day) * 10000 + number + 1

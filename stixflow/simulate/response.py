@@ -132,12 +132,12 @@ def flare_response(scenario: Scenario, flare: FlareModel) -> FlareResponse:
     spectra["non_thermal"] = spectra["non_thermal"] * ratio
     sources = {"thermal": flare.thermal_sources, "non_thermal": flare.non_thermal_sources or flare.thermal_sources}
     components = tuple(
-        Component(flare, kind, _channel_rates(spectra[kind], _apertures(scenario, sources[kind]), flare.peak))
+        Component(flare, kind, _channel_rates(spectra[kind], pixel_areas(scenario, sources[kind]), flare.peak))
         for kind in _KINDS
     )
     wanted = counts_of_goes_flux(flare.goes_flux, scenario.distance_au)
     scale = _peak_scale(components, background_rates(scenario), wanted)
-    flux = {
+    flux: dict[str, dict[str, float]] = {
         kind: {f"{low:g}-{high:g}": scale * _mean_flux(spectra[kind], low, high) for low, high in _BANDS_KEV}
         for kind in _KINDS
     }
@@ -207,15 +207,18 @@ def _channel_rates(integral: Floats, apertures: Floats, time: np.datetime64) -> 
     return np.ascontiguousarray(np.moveaxis(rates, -1, 0))
 
 
-def _apertures(scenario: Scenario, sources: tuple[Source, ...]) -> Floats:
+def pixel_areas(scenario: Scenario, sources: tuple[Source, ...]) -> Floats:
     """Effective area, cm2, by (detector, pixel), of all sources together for unit flux above the grids."""
     shares = np.array([source.share for source in sources])
     return np.asarray(
-        sum(share * _aperture(scenario, source) for share, source in zip(shares / shares.sum(), sources, strict=True))
+        sum(
+            share * _source_areas(scenario, source)
+            for share, source in zip(shares / shares.sum(), sources, strict=True)
+        )
     )
 
 
-def _aperture(scenario: Scenario, source: Source) -> Floats:
+def _source_areas(scenario: Scenario, source: Source) -> Floats:
     x, y = scenario.stix_position(source)
     grids = detectors()
     shape = Gaussian(1.0, x, y, *source.widths, scenario.stix_angle(source))
@@ -263,5 +266,5 @@ def _overlap(boxes: Floats, window: tuple[float, float, float, float]) -> Floats
 
 @functools.cache
 def _background_table() -> Floats:
-    with (resources.files(__package__) / "tables" / "background.csv").open(encoding="ascii", newline="") as lines:
-        return np.array([float(row["rate"]) for row in csv.DictReader(lines)])
+    text = (resources.files(__package__) / "tables" / "background.csv").read_text(encoding="ascii")
+    return np.array([float(row["rate"]) for row in csv.DictReader(text.splitlines())])

@@ -23,7 +23,8 @@ _SIGMA = RESOLUTION_FWHM_KEV / 2.354820045
 @functools.cache
 def energy_grid() -> Floats:
     """Centres of the fine energy steps, keV; one read-only array."""
-    grid = _LOW_KEV + STEP_KEV * (np.arange(round((_HIGH_KEV - _LOW_KEV) / STEP_KEV)) + 0.5)
+    number = round((_HIGH_KEV - _LOW_KEV) / STEP_KEV)
+    grid = np.asarray(_LOW_KEV + STEP_KEV * (np.arange(number) + 0.5), dtype=np.float64)
     grid.setflags(write=False)
     return grid
 
