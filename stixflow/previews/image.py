@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -148,7 +149,7 @@ def image_figure(
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
     look = THEMES[theme]
-    figure = new_figure(panel * columns, (panel + 0.15) * rows + (0.35 if title else 0.0), look)
+    figure = new_figure(panel * columns, 0.88 * panel * rows + (0.3 if title else 0.0), look)
     for index, image in enumerate(shown):
         axes = figure.add_subplot(rows, columns, index + 1)
         _draw_image(axes, image, look, contour_levels, marks, field_of_view)
@@ -174,7 +175,7 @@ def _draw_image(
     _draw_locator(axes, image.observer)
     axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
     axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
-    axes.set_title(image.title, loc="left", fontsize=9.5)
+    axes.set_title(image.title, loc="left", fontsize=9.5, color=look.ink)
     bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02)
     bar.ax.tick_params(colors=look.faint, labelsize=8)
     bar.outline.set_visible(False)
@@ -271,22 +272,25 @@ def _draw_contours(axes: Axes, image: SkyImage, levels: Sequence[float]) -> None
     axes.contour(x, y, image.data, levels=values, colors="#7ee8fa", linewidths=1.1)
 
 
-def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
-    shapes = {
-        "truth": {"marker": "o", "fillstyle": "none", "markersize": 11},
-        "found": {"marker": "+", "markersize": 11},
+_MARKS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "truth": {"marker": "o", "fillstyle": "none", "markersize": 11, "color": "#8ce99a"},
+        "found": {"marker": "+", "markersize": 11, "color": "#ffffff"},
     }
-    colours = {"truth": "#8ce99a", "found": "#ffffff"}
+)
+
+
+def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=3.2, foreground="#000000")]
     for mark in marks:
-        style: dict[str, Any] = shapes[mark.kind]
         label = mark.label or None
-        axes.plot(
-            [mark.x], [mark.y], linestyle="none", color=colours[mark.kind], markeredgewidth=1.5, label=label, **style
-        )
+        style = _MARKS[mark.kind]
+        axes.plot([mark.x], [mark.y], linestyle="none", markeredgewidth=1.5, path_effects=outline, label=label, **style)
     if any(mark.label for mark in marks):
-        axes.legend(
-            loc="lower right", fontsize=7.5, labelcolor="white", facecolor="black", framealpha=0.45, edgecolor="none"
-        )
+        box = {"facecolor": "black", "framealpha": 0.45, "edgecolor": "none"}
+        axes.legend(loc="lower right", markerscale=0.65, fontsize=7.5, labelcolor="white", **box)
 
 
 def _draw_locator(axes: Axes, observer: Observer) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.flares.snip import smooth
 from stixflow.previews.theme import THEMES, Theme, ThemeName, dress, new_figure
 
 if TYPE_CHECKING:
@@ -44,38 +45,39 @@ def lightcurve_figure(
     dress(axes, look)
     _draw_bands(axes, lightcurve, look)
     _draw_regime(axes, lightcurve, look)
-    if flares is not None and len(flares):
+    without = flares is None or flares.empty
+    if flares is not None and not without:
         _draw_flares(axes, flares, look)
-    _finish(axes, lightcurve, look, title)
+    _finish(axes, lightcurve, look, title, unlabelled=without)
     return figure
 
 
 def _draw_bands(axes: Axes, lightcurve: xr.Dataset, look: Theme) -> None:
-    times, rates = _with_breaks(lightcurve)
-    edges = zip(lightcurve["energy_low"].to_numpy(), lightcurve["energy_high"].to_numpy(), strict=True)
+    """Draw what was counted faintly, and its mean over a minute on top."""
+    counted = lightcurve["counts"].to_numpy() / lightcurve["timedel"].to_numpy()[:, None]
+    edges = list(zip(lightcurve["energy_low"].to_numpy(), lightcurve["energy_high"].to_numpy(), strict=True))
+    times, rates = _with_breaks(lightcurve, counted)
+    means = _with_breaks(lightcurve, smooth(counted.T).T)[1] if len(counted) else rates
     for band, (low, high) in enumerate(edges):
+        colour, front = look.bands[band % len(look.bands)], len(edges) - band
+        axes.plot(times, rates[:, band], linewidth=0.5, alpha=0.3, color=colour, zorder=front)
         axes.plot(
-            times,
-            rates[:, band],
-            drawstyle="steps-mid",
-            linewidth=0.8,
-            color=look.bands[band % len(look.bands)],
-            label=f"{low:g}–{high:g} keV",
-            zorder=5 - band,
+            times, means[:, band], linewidth=1.3, color=colour, label=f"{low:g}–{high:g} keV", zorder=len(edges) + front
         )
 
 
-def _with_breaks(lightcurve: xr.Dataset) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
-    """Bin centres and counts per second with a missing value in every gap, so that no line crosses it."""
+def _with_breaks(
+    lightcurve: xr.Dataset, rates: NDArray[np.float64]
+) -> tuple[NDArray[np.datetime64], NDArray[np.float64]]:
+    """Bin centres and rates with a missing value in every gap, so that no line crosses it."""
     times, seconds = lightcurve["time"].to_numpy(), lightcurve["timedel"].to_numpy()
-    rates = lightcurve["counts"].to_numpy() / seconds[:, None]
-    rates = np.where(rates > 0, rates, np.nan)
+    positive = np.where(rates > 0, rates, np.nan)
     if len(times) < 2:
-        return times, rates
+        return times, positive
     steps = np.diff(times) / np.timedelta64(1, "s")
     after = np.flatnonzero(steps > _GAP_FACTOR * np.median(seconds)) + 1
     middle = times[after - 1] + (times[after] - times[after - 1]) / 2
-    return np.insert(times, after, middle), np.insert(rates, after, np.nan, axis=0)
+    return np.insert(times, after, middle), np.insert(positive, after, np.nan, axis=0)
 
 
 def _draw_regime(axes: Axes, lightcurve: xr.Dataset, look: Theme) -> None:
@@ -125,7 +127,7 @@ def _flare_label(flare: pd.Series) -> str:
     return f"{known} {time}" if isinstance(known, str) and known else time
 
 
-def _finish(axes: Axes, lightcurve: xr.Dataset, look: Theme, title: str) -> None:
+def _finish(axes: Axes, lightcurve: xr.Dataset, look: Theme, title: str, *, unlabelled: bool) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     times = lightcurve["time"].to_numpy()
@@ -142,7 +144,7 @@ def _finish(axes: Axes, lightcurve: xr.Dataset, look: Theme, title: str) -> None
     axes.set_ylabel("counts / s")
     axes.set_xlabel("UTC at the spacecraft")
     if title:
-        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=look.ink, pad=34)
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=look.ink, pad=8 if unlabelled else 40)
     axes.legend(
         loc="upper left",
         bbox_to_anchor=(1.005, 1.0),

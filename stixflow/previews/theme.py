@@ -68,7 +68,6 @@ def dress(axes: Axes, theme: Theme) -> None:
         spine.set_visible(side in ("left", "bottom"))
     axes.xaxis.label.set_color(theme.ink)
     axes.yaxis.label.set_color(theme.ink)
-    axes.title.set_color(theme.ink)
 
 
 def figure_png(figure: Figure, *, dpi: float = 110) -> bytes:
