@@ -149,7 +149,7 @@ def image_figure(
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
     look = THEMES[theme]
-    figure = new_figure(panel * columns, 0.88 * panel * rows + (0.3 if title else 0.0), look)
+    figure = new_figure(panel * columns, 0.9 * panel * rows + (0.3 if title else 0.0), look, layout="compressed")
     for index, image in enumerate(shown):
         axes = figure.add_subplot(rows, columns, index + 1)
         _draw_image(axes, image, look, contour_levels, marks, field_of_view)

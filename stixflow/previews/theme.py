@@ -49,12 +49,14 @@ THEMES: Mapping[str, Theme] = MappingProxyType(
 )
 
 
-def new_figure(width: float, height: float, theme: Theme) -> Figure:
+def new_figure(
+    width: float, height: float, theme: Theme, *, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
     """Return an empty figure of so many inches that no window system and no global state knows of."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor=theme.ground, layout="constrained")
+    figure = Figure(figsize=(width, height), facecolor=theme.ground, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
