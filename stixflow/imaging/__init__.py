@@ -5,6 +5,7 @@ from stixflow.imaging.clean import Clean
 from stixflow.imaging.forward import Gaussian, expected_column_rates, expected_pixel_rates, source_visibilities
 from stixflow.imaging.grids import Grid
 from stixflow.imaging.location import Location, locate
+from stixflow.imaging.maps import map_header, write_map
 from stixflow.imaging.reconstruction import reconstruct
 from stixflow.imaging.visibilities import from_arrays, recenter, stack, visibilities
 
@@ -18,9 +19,11 @@ __all__ = [
     "expected_pixel_rates",
     "from_arrays",
     "locate",
+    "map_header",
     "recenter",
     "reconstruct",
     "source_visibilities",
     "stack",
     "visibilities",
+    "write_map",
 ]

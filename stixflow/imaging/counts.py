@@ -410,7 +410,7 @@ def _corrected_sums(
 
 def _columns(sums: FloatArray, case: SumCase) -> FloatArray:
     n_times, n_energies, n_detectors, _ = sums.shape
-    return sums.reshape(n_times * n_energies, n_detectors, len(case.rows), 4).sum(axis=2)
+    return np.asarray(sums.reshape(n_times * n_energies, n_detectors, len(case.rows), 4).sum(axis=2))
 
 
 def _energy_totals(values: FloatArray, energy_bins: Sequence[tuple[int, int]]) -> FloatArray:
