@@ -17,7 +17,7 @@ import xarray as xr
 import stixflow
 from stixflow.ephemeris import Observer, Pointing, earth_delay, stix_to_hpc
 from stixflow.errors import UsageError
-from stixflow.time import iso
+from stixflow.time import iso, to_utc
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -191,8 +191,8 @@ def _matrix(angle_deg: float, step_x: float, step_y: float) -> dict[str, float]:
 def _dates(one: xr.Dataset, observer: Observer | None) -> dict[str, Any]:
     if "time_start" not in one:
         return {}
-    start: np.datetime64 = one["time_start"].values[()]
-    stop: np.datetime64 = one["time_stop"].values[()]
+    start = to_utc(one["time_start"].values)
+    stop = to_utc(one["time_stop"].values)
     middle = start + (stop - start) // 2
     dates: dict[str, Any] = {
         "DATE-OBS": (iso(start), "start, UTC at the spacecraft"),
