@@ -170,6 +170,8 @@ def to_utc(value: object) -> np.datetime64:
         If the value cannot be read as a time.
     """
     plain = getattr(value, "datetime64", value)
+    if hasattr(plain, "to_datetime64"):  # pandas: through datetime it would lose its nanoseconds
+        plain = plain.to_datetime64()
     if isinstance(plain, str):
         plain = plain.strip().removesuffix("Z")
     try:
