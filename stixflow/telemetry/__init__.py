@@ -4,18 +4,23 @@ from stixflow.telemetry.containers import read_packets
 from stixflow.telemetry.decode import Decoded, Records, decode
 from stixflow.telemetry.encode import encode, write_binary, write_xml
 from stixflow.telemetry.packets import Accounting, PacketKeys, Packets, Quarantined, concat
+from stixflow.telemetry.requests import Box, Request, consistent, regroup
 
 __all__ = [
     "Accounting",
+    "Box",
     "Decoded",
     "PacketKeys",
     "Packets",
     "Quarantined",
     "Records",
+    "Request",
     "concat",
+    "consistent",
     "decode",
     "encode",
     "read_packets",
+    "regroup",
     "write_binary",
     "write_xml",
 ]

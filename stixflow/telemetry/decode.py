@@ -14,10 +14,11 @@ counts its rows, and rows lie in packet order, so the rows below parent row i ar
                        ``num_energies``: num_samples; ``num_samples``: counts (all times of the first energy, then
                        of the next); ``num_triggers``: triggers; ``num_rcr``: rcr
 ``sci_pixels``         ``packet``: tc_packet_id, tc_packet_seq_control, request_id, counts_s/k/m, triggers_s/k/m,
-(SSID 21)              time_stamp, num_substructures; ``num_substructures``: start_time (24 bits, since IDB 2.26.35) or delta_time
-                       (16 bits, before), rcr, num_pixel_sets, detector_mask, integration_time, trigger (rows, 16),
-                       num_energy_groups; ``num_pixel_sets``: pixel_mask; ``num_energy_groups``: e_low, e_high,
-                       num_data; ``num_data``: counts (detector slow, pixel fast)
+(SSID 21)              time_stamp, num_substructures; ``num_substructures``: start_time (24 bits, since IDB
+                       2.26.35) or delta_time (16 bits, before), rcr, num_pixel_sets, detector_mask,
+                       integration_time, trigger (rows, 16), num_energy_groups; ``num_pixel_sets``: pixel_mask;
+                       ``num_energy_groups``: e_low, e_high, num_data; ``num_data``: counts (detector slow,
+                       pixel fast)
 ``sci_spectrogram``    ``packet`` as above; ``num_substructures``: pixel_mask, detector_mask, rcr, e_low, e_high,
 (SSID 24)              e_unit_minus_1, num_samples, closing_time_offset; ``num_samples``: start_time or delta_time,
                        triggers, num_energies; ``num_energies``: counts

@@ -95,7 +95,7 @@ class PacketKeys:
     """What decides the partition of a packet, read without decoding it; one entry per packet.
 
     Light curves have the data's `start` and `stop` (onboard time, half open), science data the request. Entries that
-    do not apply, or lie beyond the end of a packet, are -1.
+    do not apply, lie beyond the end of a packet, or come from a clock that was not synchronised, are -1.
     """
 
     start: NDArray[np.int64]
@@ -220,7 +220,8 @@ class Packets:
 
 def _light_curve_keys(packets: Packets, rows: NDArray[np.intp], keys: PacketKeys) -> None:
     body = gather_rows(packets.buffer, packets.offset[rows] + HEADER_SIZE, 24)
-    keys.start[rows] = big_endian(body[:, 1:7]) & ~(1 << 47)
+    rows, body = rows[body[:, 1] < 0x80], body[body[:, 1] < 0x80]
+    keys.start[rows] = big_endian(body[:, 1:7])
     ticks = ((big_endian(body[:, 7:9]) + 1) * big_endian(body[:, 22:24]) * 65536 + 5) // 10
     keys.stop[rows] = keys.start[rows] + ticks
 
