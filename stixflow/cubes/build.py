@@ -1,7 +1,7 @@
 """From telemetry records to the Datasets of the data model.
 
-The books balance here too: every count of the records is either in a cube, or a repetition of one that is, or belongs to a
-packet that could not be placed; `Books` says how many of each.
+The books balance here too: every count of the records is either in a cube, or a repetition of one that is, or belongs
+to a packet that could not be placed; `Books` says how many of each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stixflow.errors import BalanceError, UsageError
 from stixflow.instrument import energy_edges
 from stixflow.telemetry import Quarantined, Records, consistent
 from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, unpack_skm, unscale_triggers
-from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, bin_starts, regroup
+from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, bin_starts, estimated_durations, regroup
 from stixflow.time import scet_to_utc
 
 TRIGGER_DETECTORS = (
@@ -191,7 +191,7 @@ def _cube_values(records: Records, name: str) -> NDArray[Any]:
     """Decompressed values, 64 bits wide where a scheme of the records can exceed 32."""
     values = records.values(name)
     present = np.unique(records.skm(name)).tolist()
-    widest = np.result_type(*[dtype_of(_scheme(packed)) for packed in present] or [np.uint32])
+    widest = np.result_type(np.uint32, *[dtype_of(_scheme(packed)) for packed in present])
     return values.astype(np.uint64 if widest.itemsize == 8 else np.uint32, copy=False)
 
 
@@ -263,7 +263,7 @@ def build_requests(
     """
     usable, refused = consistent(records)
     cubes = [_request_cubes(request, edges) for request in regroup(usable, start_offset=start_offset)]
-    return cubes if not refused else _with_refused(cubes, records, usable, refused)
+    return cubes if not refused else _with_refused(cubes, records, refused)
 
 
 def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
@@ -290,7 +290,9 @@ def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
 
 
 def _request_attributes(request: Request, box: int) -> dict[str, Any]:
+    estimated = estimated_durations(request.records) if request.ssid == 24 else 0
     return {
+        **({"estimated_durations": estimated} if estimated else {}),
         "request_id": request.request_id,
         "seq_control": request.seq_control,
         "ssid": request.ssid,
@@ -301,9 +303,7 @@ def _request_attributes(request: Request, box: int) -> dict[str, Any]:
     }
 
 
-def _with_refused(
-    cubes: list[RequestCubes], records: Records, usable: Records, refused: list[Quarantined]
-) -> list[RequestCubes]:
+def _with_refused(cubes: list[RequestCubes], records: Records, refused: list[Quarantined]) -> list[RequestCubes]:
     """Add to each request the packets of it that could not be placed."""
     from dataclasses import replace
 

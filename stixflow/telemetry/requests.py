@@ -163,8 +163,7 @@ def _pixel_bins(records: Records, start_offset: float) -> _Bins:
 
 def _spectrogram_bins(records: Records, start_offset: float) -> _Bins:
     parent = records.parents("num_samples")
-    parts = [records[name].astype(np.int64) for name in ("e_low", "e_high", "e_unit_minus_1")]
-    code = (parts[0] << 10 | parts[1] << 5 | parts[2])[parent]
+    code = _binning_codes(records)[parent]
     channels = {int(one): _stepped(int(one) >> 10, int(one) >> 5 & 31, (int(one) & 31) + 1) for one in np.unique(code)}
     start = bin_starts(records, start_offset=start_offset)
     return _Bins(start, spectrogram_durations(records), code, channels)
@@ -218,16 +217,43 @@ def data_start(records: Records) -> NDArray[np.int64]:
 
 
 def spectrogram_durations(records: Records) -> NDArray[np.int64]:
-    """Duration of every spectrogram sample in 0.1 s: to the next start, the last by the closing offset."""
+    """Duration of every spectrogram sample in 0.1 s: to the next start, or by the closing offset of the substructure.
+
+    The records must be one request in order. Where the closing offset is zero (seen in real packets) the next
+    substructure of the same energies tells the length if it follows directly, else the sample before does.
+    """
+    tenths, last = _sample_tenths(records)
+    duration = np.append(np.diff(tenths), 0)
+    duration[last] = records["closing_time_offset"][records.lengths("num_samples") > 0]
+    open_ended = last[duration[last] == 0]
+    if open_ended.size:
+        sub = records.parents("num_samples")
+        energies = _binning_codes(records)
+        after = np.minimum(open_ended + 1, tenths.size - 1)
+        follows = (energies[sub[after]] == energies[sub[open_ended]]) & (tenths[after] > tenths[open_ended])
+        before = np.where((open_ended > 0) & (sub[open_ended - 1] == sub[open_ended]), duration[open_ended - 1], 1)
+        duration[open_ended] = np.where(follows, tenths[after] - tenths[open_ended], before)
+    return duration
+
+
+def estimated_durations(records: Records) -> int:
+    """Count the samples whose packet does not say how long they lasted."""
+    return int(((records["closing_time_offset"] == 0) & (records.lengths("num_samples") > 0)).sum())
+
+
+def _sample_tenths(records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Start of each sample in 0.1 s, and which samples are the last of their substructure."""
     tenths = np.zeros(records.levels["num_samples"].size, dtype=np.int64)
     for name in ("delta_time", "start_time"):
         if name in records:
             tenths += records[name]
-    duration = np.append(np.diff(tenths), 0)
     count = records.lengths("num_samples")
-    last = (np.cumsum(count) - 1)[count > 0]
-    duration[last] = records["closing_time_offset"][count > 0]
-    return duration
+    return tenths, (np.cumsum(count) - 1)[count > 0]
+
+
+def _binning_codes(records: Records) -> NDArray[np.int64]:
+    parts = [records[name].astype(np.int64) for name in ("e_low", "e_high", "e_unit_minus_1")]
+    return np.asarray(parts[0] << 10 | parts[1] << 5 | parts[2])
 
 
 def _boxes(bins: _Bins, *, merge_subsets: bool) -> list[Box]:
@@ -388,8 +414,15 @@ def _spectrogram_problems(records: Records) -> list[tuple[str, NDArray[np.intp]]
         *_clock_problem(records["time_stamp"].astype(np.int64) >= _SYNC_LOST),
         ("upper energy channel below the lower one", sub_packet[span < 1]),
         ("number of energies does not match the channels", sub_packet[sample_sub[records["num_energies"] != expected]]),
-        ("times do not rise", sub_packet[sample_sub[spectrogram_durations(records) <= 0]]),
+        ("times do not rise", sub_packet[sample_sub[_not_rising(records)]]),
     ]
+
+
+def _not_rising(records: Records) -> NDArray[np.intp]:
+    tenths, last = _sample_tenths(records)
+    falls = np.append(np.diff(tenths), 1) <= 0
+    falls[last] = False
+    return np.flatnonzero(falls)
 
 
 def _light_curve_problems(records: Records) -> list[tuple[str, NDArray[np.intp]]]:
@@ -409,4 +442,4 @@ def _clock_problem(lost: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.intp]]
     return [("the onboard clock was not synchronised, so the data have no date", np.flatnonzero(lost))]
 
 
-__all__ = ["Box", "Request", "bin_starts", "consistent", "regroup", "spectrogram_durations"]
+__all__ = ["Box", "Request", "bin_starts", "consistent", "estimated_durations", "regroup", "spectrogram_durations"]
