@@ -118,5 +118,5 @@ def nearest_quiet(
         sigma=np.median(statistics["std"].to_numpy()[around], axis=0),
         start=start[best],
         stop=stop[best],
-        age_s=float(apart / np.timedelta64(1, "ns")) * 1e-9,
+        age_s=float(apart / np.timedelta64(1, "ns")) / 1e9,
     )

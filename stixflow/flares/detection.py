@@ -88,7 +88,7 @@ FLARE_COLUMNS: Mapping[str, Column] = MappingProxyType(
         "distance_au": Column("float64", "au", "distance of the spacecraft from the Sun used for the estimate"),
         "rcr_max": Column("int64", "1", "highest rate control regime in the flare; above 0 the attenuator was in"),
         "goes_valid": Column("bool", "", "there is an estimate and the attenuator stayed out"),
-        "is_boundary": Column("bool", "", "the flare runs into an end of the observed time"),
+        "is_boundary": Column("bool", "", "the flare may go on beyond the observed time"),
         "has_gap": Column("bool", "", f"bins are missing in the flare or within {GAP_MARGIN_S:.0f} s of it"),
         "is_duplicate_id": Column("bool", "", "another peak falls into the same minute"),
         "method": Column("str", "", "detection method"),
@@ -190,9 +190,11 @@ def _check(lightcurve: xr.Dataset) -> None:
     needed = ("time_start", "timedel", "counts", "rcr", "energy_low", "energy_high")
     problems = [f"no variable {name!r}" for name in needed if name not in lightcurve]
     if not problems:
-        steps = np.diff(lightcurve["time_start"].to_numpy()) / np.timedelta64(1, "ns")
-        if (steps <= 0).any():
-            problems.append(f"{int((steps <= 0).sum())} bins that do not start after the bin before them")
+        start = lightcurve["time_start"].to_numpy()
+        if np.isnat(start).any():
+            problems.append(f"{np.isnat(start).sum()} bins without a time")
+        if back := int((np.diff(start) <= np.timedelta64(0, "ns")).sum()):
+            problems.append(f"{back} bins that do not start after the bin before them")
         if not np.isfinite(lightcurve["counts"].to_numpy()).all():
             problems.append("counts that are not finite")
     if problems:
@@ -275,9 +277,10 @@ def _finds(smoothed: Curve, floor: _Floor, offset: int) -> list[_Find]:
     known = (properties["prominences"], properties["left_bases"], properties["right_bases"])
     levels = [peak_widths(smoothed, peaks, rel_height=level / 100, prominence_data=known) for level in WIDTH_LEVELS]
     below = np.flatnonzero(smoothed < floor.level + floor.sigma)
+    calm = np.flatnonzero(smoothed < floor.height)
     finds = []
     for i, peak in enumerate(peaks.tolist()):
-        left, right, is_boundary = _limits(below, peak, len(smoothed))
+        left, right = _limits(below, peak, len(smoothed))
         finds.append(
             _Find(
                 peak=peak + offset,
@@ -286,22 +289,26 @@ def _finds(smoothed: Curve, floor: _Floor, offset: int) -> list[_Find]:
                 height=float(smoothed[peak]),
                 prominence=float(properties["prominences"][i]),
                 baseline=floor.baseline,
-                is_boundary=is_boundary,
+                is_boundary=left == 0 or right == len(smoothed) or _runs_out(calm, peak),
                 widths=tuple((int(level[2][i]) + offset, int(level[3][i]) + offset) for level in levels),
             )
         )
     return finds
 
 
-def _limits(below: NDArray[np.intp], peak: int, size: int) -> tuple[int, int, bool]:
+def _limits(below: NDArray[np.intp], peak: int, size: int) -> tuple[int, int]:
     """Walk from the peak to the bins below threshold on both sides; the left one belongs to the flare."""
     at = int(np.searchsorted(below, peak))
     if at < len(below) and below[at] == peak:
         before, after = EMPTY_LIMITS_BINS
-        return max(peak - before, 0), min(peak + after, size), peak < before or peak + after > size
-    left = int(below[at - 1]) if at > 0 else 0
-    right = int(below[at]) if at < len(below) else size
-    return left, right, at == 0 or at == len(below)
+        return max(peak - before, 0), min(peak + after, size)
+    return int(below[at - 1]) if at > 0 else 0, int(below[at]) if at < len(below) else size
+
+
+def _runs_out(calm: NDArray[np.intp], peak: int) -> bool:
+    """Tell whether the curve stays up to an end of the observed time: there the envelope rises with the flare."""
+    at = int(np.searchsorted(calm, peak))
+    return at in (0, len(calm))
 
 
 def _major(finds: list[_Find]) -> list[_Find]:
