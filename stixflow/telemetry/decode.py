@@ -470,7 +470,9 @@ class _Walk:
     def __init__(
         self, buffer: NDArray[np.uint8], offset: NDArray[np.int64], length: NDArray[np.int64], layout: Layout
     ) -> None:
-        self.buffer, self.end, self.layout = buffer, offset + length, layout
+        padding = np.zeros(max(HEADER_SIZE + layout.scope.min_size - buffer.size, 0), dtype=np.uint8)
+        self.buffer = np.concatenate([buffer, padding]) if padding.size else buffer
+        self.end, self.layout = offset + length, layout
         self.bad = np.zeros(offset.size, dtype=np.bool_)
         self.reasons: dict[int, tuple[str, str]] = {}
         self.found: dict[str, list[_Piece]] = {name: [] for name in layout.levels}
@@ -538,7 +540,7 @@ class _Walk:
         piece: _Piece,
         first: int,
     ) -> NDArray[np.int64]:
-        count = self._count(scope, repeat.count, piece)
+        count = self._count(scope, repeat.count, piece.blocks)
         size = repeat.scope.min_size
         impossible = count * size > self.end[packet] - cursor
         if impossible.any():
@@ -547,7 +549,7 @@ class _Walk:
             count = np.where(impossible, 0, count)
         piece.counts[repeat.count] = count
         if repeat.scope.is_fixed:
-            rows = _Piece(first + np.arange(packet.size), 0, [cursor], {}, count)
+            rows = _Piece(first + np.arange(packet.size), 0, [cursor], {})
             self.found[repeat.scope.level].append(rows)
             return cursor + count * size
         return self._items(repeat.scope, packet, cursor, count, first)
@@ -561,25 +563,78 @@ class _Walk:
         first: int,
     ) -> NDArray[np.int64]:
         cursor = cursor.copy()
-        for item in range(int(count.max(initial=0))):
-            active = np.flatnonzero(count > item)
+        rest = np.arange(count.size)
+        if len(scope.parts) == 2 and scope.repeats and scope.repeats[0].scope.is_fixed:
+            equal = self._equal_items(scope, packet, cursor, count, first)
+            rest = np.flatnonzero(~equal)
+        for item in range(int(count[rest].max(initial=0))):
+            active = rest[count[rest] > item]
             active = active[~self.bad[packet[active]]] if self.reasons else active
-            if active.size == count.size:
-                cursor = self._rows(scope, packet, cursor, first + active, item)
-            else:
-                cursor[active] = self._rows(scope, packet[active], cursor[active], first + active, item)
+            cursor[active] = self._rows(scope, packet[active], cursor[active], first + active, item)
         return cursor
 
-    def _count(self, scope: Scope, name: str, piece: _Piece) -> NDArray[np.int64]:
-        for block, start in zip(scope.blocks, piece.blocks, strict=False):
+    def _equal_items(
+        self,
+        scope: Scope,
+        packet: NDArray[np.intp],
+        cursor: NDArray[np.int64],
+        count: NDArray[np.int64],
+        first: int,
+    ) -> NDArray[np.bool_]:
+        """Walk at once the groups whose items turn out to be all as long as the first; advance `cursor` of those."""
+        block, (repeat,) = scope.blocks[0], scope.repeats
+        rows = np.flatnonzero(count > 0)
+        number = self._count(scope, repeat.count, [cursor[rows]])
+        size = block.size + number * repeat.scope.min_size
+        fits = cursor[rows] + count[rows] * size <= self.end[packet[rows]]
+        rows, number, size = rows[fits], number[fits], size[fits]
+        items = np.arange(int(count[rows].sum())) - np.repeat(starts_of(count[rows]), count[rows])
+        start = np.repeat(cursor[rows], count[rows]) + items * np.repeat(size, count[rows])
+        found = self._count(scope, repeat.count, [start])
+        equal = np.ones(rows.size, dtype=np.bool_)
+        if rows.size:
+            matches = found == np.repeat(number, count[rows])
+            equal = np.asarray(np.logical_and.reduceat(matches, starts_of(count[rows])))
+        if not equal.all():
+            chosen = np.repeat(equal, count[rows])
+            items, start, found = items[chosen], start[chosen], found[chosen]
+        rows, size = rows[equal], size[equal]
+        self._add_items(scope, first + np.repeat(rows, count[rows]), items, start, found)
+        cursor[rows] += count[rows] * size
+        done = count == 0
+        done[rows] = True
+        return np.asarray(done)
+
+    def _add_items(
+        self,
+        scope: Scope,
+        parent: NDArray[np.intp],
+        item: NDArray[np.intp],
+        start: NDArray[np.int64],
+        count: NDArray[np.int64],
+    ) -> None:
+        repeat = scope.repeats[0]
+        rows = self.sizes[scope.level] + np.arange(start.size)
+        self.sizes[scope.level] += start.size
+        self.found[scope.level].append(_Piece(parent, item, [start], {repeat.count: count}))
+        self.found[repeat.scope.level].append(_Piece(rows, 0, [start + scope.blocks[0].size], {}))
+
+    def _count(self, scope: Scope, name: str, starts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Read the field `name` of rows whose blocks begin at `starts`."""
+        for block, start in zip(scope.blocks, starts, strict=False):
             for one in block.fields:
                 if one.name == name:
-                    first, last = one.at // 8, (one.at + one.bits - 1) // 8
-                    value = self.buffer[start + first].astype(np.int64)
-                    for byte in range(first + 1, last + 1):
-                        value = value << 8 | self.buffer[start + byte]
-                    return value >> (last * 8 + 8 - one.at - one.bits) & ((1 << one.bits) - 1)
+                    return self._number(start, one)
         raise AssertionError(f"{name} is counted by no earlier field of {scope.level}")
+
+    def _number(self, start: NDArray[np.int64], one: Field) -> NDArray[np.int64]:
+        first, last = one.at // 8, (one.at + one.bits - 1) // 8
+        if self.reasons:
+            start = np.minimum(start, max(self.buffer.size - 1 - last, 0))
+        value = self.buffer[start + first].astype(np.int64)
+        for byte in range(first + 1, last + 1):
+            value = value << 8 | self.buffer[start + byte]
+        return value >> (last * 8 + 8 - one.at - one.bits) & ((1 << one.bits) - 1)
 
     def levels(self) -> Iterator[tuple[str, Level]]:
         """Rows of every level in packet order, cut into columns."""
@@ -615,7 +670,6 @@ class _Piece:
     item: NDArray[np.intp] | int
     blocks: list[NDArray[np.int64]]
     counts: dict[str, NDArray[np.int64]]
-    run: NDArray[np.int64] | None = None
 
 
 def _places(
