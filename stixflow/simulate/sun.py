@@ -200,7 +200,7 @@ def demo_scenario(day: date = date(2022, 11, 9), seed: int = 0) -> Scenario:
         return base.span.start + np.timedelta64(hour * 3600 + minute * 60 + second, "s")
 
     flares = (
-        FlareModel(at(2, 41, 12), 5.0e-7, (Source(-310.0, 420.0, 26.0),), rise_s=70.0, decay_s=170.0, non_thermal=0.01),
+        FlareModel(at(2, 41, 27), 5.0e-7, (Source(-310.0, 420.0, 26.0),), rise_s=70.0, decay_s=170.0, non_thermal=0.01),
         FlareModel(
             at(6, 18, 33),
             3.0e-6,
@@ -212,7 +212,7 @@ def demo_scenario(day: date = date(2022, 11, 9), seed: int = 0) -> Scenario:
             non_thermal=0.05,
         ),
         FlareModel(
-            at(9, 52, 7),
+            at(9, 52, 31),
             2.0e-6,
             (Source(-720.0, -350.0, 20.0), Source(-672.0, -326.0, 22.0, share=0.8)),
             (Source(-722.0, -352.0, 14.0), Source(-670.0, -324.0, 14.0, share=0.9)),
@@ -221,7 +221,7 @@ def demo_scenario(day: date = date(2022, 11, 9), seed: int = 0) -> Scenario:
             non_thermal=0.06,
         ),
         FlareModel(
-            at(13, 27, 51),
+            at(13, 27, 29),
             1.0e-5,
             (Source(210.0, 530.0, 38.0, 24.0, 120.0),),
             (Source(199.0, 549.0, 13.0), Source(221.0, 511.0, 13.0, share=0.7)),
@@ -235,7 +235,7 @@ def demo_scenario(day: date = date(2022, 11, 9), seed: int = 0) -> Scenario:
             at(17, 9, 24), 1.2e-6, (Source(limb[0], limb[1], 24.0),), rise_s=65.0, decay_s=190.0, non_thermal=0.03
         ),
         FlareModel(
-            at(20, 33, 40),
+            at(20, 33, 36),
             9.0e-7,
             (Source(980.0, 310.0, 18.0),),
             rise_s=45.0,
