@@ -15,7 +15,7 @@ import xarray as xr
 from stixflow.archive.catalog import Catalog, Partition
 from stixflow.archive.layout import CATALOG_NAME, join_url
 from stixflow.cubes.model import PRODUCTS
-from stixflow.cubes.store import Defect, open_store, verify_store
+from stixflow.cubes.store import Defect, open_joined, open_store, verify_store
 from stixflow.errors import MissingFile, NotFound, StixflowError, UsageError
 from stixflow.time import TimeRange, iso, to_utc
 
@@ -143,23 +143,15 @@ class Archive:
         span = TimeRange(to_utc(start), to_utc(stop))
         _check_product(product, "day")
         found = self.catalog.partitions(product, start=span.start, stop=span.stop)
-        pieces = [
-            piece for piece in (self._cut(item, span, alone=len(found) == 1) for item in found) if piece is not None
-        ]
-        if not pieces:
+        if not found:
             raise self._nothing(product, span)
-        if len(pieces) == 1:
-            return pieces[0]
         _check_same_axes(found)
-        return xr.concat(
-            [_load_axes(pieces[0]), *pieces[1:]],
-            dim="time",
-            data_vars="minimal",
-            coords="minimal",
-            compat="override",
-            join="override",
-            combine_attrs="drop_conflicts",
-        )
+        stores = [(self.url(item.path), item.digest) for item in found]
+        dataset = open_joined(stores) if len(stores) > 1 else open_store(stores[0][0], digest=stores[0][1])
+        first, last = np.searchsorted(dataset["time"].values, np.array([span.start, span.stop]))
+        if first == last:
+            raise self._nothing(product, span)
+        return dataset if last - first == dataset.sizes["time"] else dataset.isel(time=slice(int(first), int(last)))
 
     def pixels(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
         """Return the pixel data of a request (time, energy, detector, pixel), read when used.
@@ -248,14 +240,6 @@ class Archive:
 
     # Pieces -----------------------------------------------------------------------------------------------------------
 
-    def _cut(self, item: Partition, span: TimeRange, *, alone: bool) -> xr.Dataset | None:
-        """Open a day, lazily, and keep what lies in the span; None if nothing does."""
-        dataset = open_store(self.url(item.path), chunks=None if alone else {}, digest=item.digest)
-        first, last = np.searchsorted(dataset["time"].values, [span.start, span.stop])
-        if first == last:
-            return None
-        return dataset if last - first == dataset.sizes["time"] else dataset.isel(time=slice(int(first), int(last)))
-
     def _request(self, product: str, request_id: int, box: int | None, seq_control: int | None) -> xr.Dataset:
         found = self.catalog.partitions(product, request_id=int(request_id))
         chosen = [item for item in found if seq_control in (None, item.seq_control)]
@@ -331,14 +315,6 @@ def _check_product(product: str, partition: str) -> None:
     known = [name for name, item in PRODUCTS.items() if item.partition == partition]
     if product not in known:
         raise UsageError(f"{product!r} is not a {partition} product", expected=", ".join(known), advice="correct it")
-
-
-def _load_axes(dataset: xr.Dataset) -> xr.Dataset:
-    """Return a Dataset whose few values that do not depend on time are in memory."""
-    axes = {name: variable.compute() for name, variable in dataset.variables.items() if "time" not in variable.dims}
-    return dataset.assign({name: axes[name] for name in axes if name in dataset.data_vars}).assign_coords(
-        {name: axes[name] for name in axes if name in dataset.coords and name not in dataset.dims}
-    )
 
 
 def _check_same_axes(found: Sequence[Partition]) -> None:

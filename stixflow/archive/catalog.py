@@ -101,40 +101,46 @@ class Partition:
     replaces: int | None = None
     created: np.datetime64 = field(default_factory=lambda: np.datetime64("NaT", "ns"))
 
-    @classmethod
-    def of(
-        cls,
-        record: StoreRecord,
-        *,
-        run_id: str,
-        key: str,
-        day: date,
-        path: str,
-        input_digest: str,
-        code_version: str,
-        complete: bool = True,
-        missing: str = "",
-    ) -> Partition:
-        """Return the row of a store that was just written at `path` below the root."""
-        copied: dict[str, Any] = {name: getattr(record, name) for name in _FROM_RECORD}
-        copied |= {name: record.attrs.get(name) for name in ("request_id", "seq_control")}
-        return cls(
-            run_id=run_id,
-            product=str(record.attrs["product"]),
-            key=key,
-            day=day,
-            path=path,
-            input_digest=input_digest,
-            code_version=code_version,
-            complete=complete,
-            missing=missing,
-            **copied,
-        )
+
+def draft_partition(
+    record: StoreRecord,
+    *,
+    path: str,
+    run_id: str,
+    product: str,
+    key: str,
+    day: date,
+    input_digest: str,
+    code_version: str,
+    complete: bool = True,
+    missing: str = "",
+    attrs: Mapping[str, object] | None = None,
+) -> Partition:
+    """Return what to stage for a store that was just written at `path` below the root.
+
+    Parameters
+    ----------
+    attrs
+        What the catalog shall keep beside its own columns; by default the global attributes of the store.
+    """
+    copied: dict[str, Any] = {name: getattr(record, name) for name in _FROM_RECORD}
+    copied |= {name: record.attrs.get(name) for name in ("request_id", "seq_control")}
+    return Partition(
+        run_id=run_id,
+        product=product,
+        key=key,
+        day=day,
+        path=path,
+        input_digest=input_digest,
+        code_version=code_version,
+        complete=complete,
+        missing=missing,
+        attrs=record.attrs if attrs is None else attrs,
+        **copied,
+    )
 
 
-_FROM_RECORD = (
-    "digest", "n_time", "boxes", "counts_sum", "n_bytes", "start", "stop", "structure", "axes", "attrs",
-)  # fmt: skip
+_FROM_RECORD = ("digest", "n_time", "boxes", "counts_sum", "n_bytes", "start", "stop", "structure", "axes")
 
 
 class Catalog:
@@ -422,6 +428,28 @@ class Catalog:
         query = _between(query, table.c.peak, start, stop)
         return [_read_flare(row) for row in self._rows(query)]
 
+    def locate_flare(self, flare_id: str, location: Mapping[str, object]) -> None:
+        """Add where a flare is to its row: columns as `x_hpc`, `y_hpc`; earlier ones of the same name are replaced."""
+        found = (
+            sa.select(tables.flare.c.id, tables.flare.c.attrs)
+            .join(tables.current, tables.current.c.partition_id == tables.flare.c.partition_id)
+            .where(tables.flare.c.flare_id == flare_id)
+        )
+        with writing(self._engine) as connection:
+            for row in connection.execute(found).all():
+                attrs = to_json(from_json(row.attrs) | dict(location))
+                connection.execute(tables.flare.update().where(tables.flare.c.id == row.id).values(attrs=attrs))
+
+    def replace_images(
+        self, flare_id: str, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str
+    ) -> None:
+        """Make these the images of a flare, in place of all earlier ones; columns as for `add_images`."""
+        rows = [_image_row(row, run_id) for row in rows_of(images)]
+        with writing(self._engine) as connection:
+            connection.execute(tables.image.delete().where(tables.image.c.flare_id == flare_id))
+            if rows:
+                connection.execute(tables.image.insert(), rows)
+
     def add_images(self, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str) -> None:
         """Record images; one with a known `image_id` takes the place of the earlier one.
 
@@ -453,6 +481,27 @@ class Catalog:
         query = sa.select(table).order_by(table.c.start, table.c.image_id)
         query = _where(query, table, flare_id=None if flare_id is None else str(flare_id), image_id=image_id)
         return [_read_image(row) for row in self._rows(_between(query, table.c.start, start, stop))]
+
+    # What stages have done --------------------------------------------------------------------------------------------
+
+    def mark_done(self, stage: str, items: Mapping[str, str], *, run_id: str) -> None:
+        """Record that a stage has done items, each with the digest of what it was made from."""
+        table = tables.done
+        rows = [
+            {"stage": stage, "item": item, "input_digest": digest, "run_id": run_id, "created": now_ns()}
+            for item, digest in items.items()
+        ]
+        with writing(self._engine) as connection:
+            for row in rows:
+                same = sa.and_(table.c.stage == stage, table.c.item == row["item"])
+                if not connection.execute(table.update().where(same).values(**row)).rowcount:
+                    connection.execute(table.insert().values(**row))
+
+    def done(self, stage: str) -> dict[str, str]:
+        """Return what a stage has done: the digest of its inputs by item."""
+        table = tables.done
+        query = sa.select(table.c.item, table.c.input_digest).where(table.c.stage == stage)
+        return {row["item"]: row["input_digest"] for row in self._rows(query)}
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with reading(self._engine) as connection:

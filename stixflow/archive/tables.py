@@ -6,6 +6,7 @@ archive, so that an archive can be moved.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ SCHEMA_VERSION = 1
 """Raised by one for each change of the tables, together with the step of `_MIGRATIONS` that makes it."""
 
 _BUSY_MS = 60_000
+_RETRY_MS = 20
 
 # SQLite counts up only in a column of the type INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
@@ -169,6 +171,16 @@ image = Table(
     Index("image_start", "start"),
 )
 
+done = Table(
+    "done",
+    _metadata,
+    Column("stage", Text, primary_key=True),
+    Column("item", Text, primary_key=True),
+    Column("input_digest", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
 # The step at index i brings a database of the version i + 1 to the version i + 2.
 _MIGRATIONS: tuple[tuple[str, ...], ...] = ()
 
@@ -221,7 +233,7 @@ def _tune_sqlite(engine: sa.Engine) -> None:
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-        connection.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
 
@@ -229,6 +241,19 @@ def _tune_sqlite(engine: sa.Engine) -> None:
     def _begin(connection: sa.Connection) -> None:
         writes = connection.get_execution_options().get("stixflow_writes")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _switch_to_wal(connection: Any) -> None:
+    """Turn write-ahead logging on; the one step for which SQLite does not wait for its turn by itself."""
+    for _ in range(_BUSY_MS // _RETRY_MS):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(_RETRY_MS / 1000)
+    raise StoreError("the catalog stays locked", expected="a writer that ends", advice="end the process that holds it")
 
 
 _VERSION = sa.select(meta.c.value).where(meta.c.name == "schema_version")

@@ -7,6 +7,7 @@ from stixflow.imaging.grids import Grid
 from stixflow.imaging.location import Location, locate
 from stixflow.imaging.maps import map_header, write_map
 from stixflow.imaging.reconstruction import reconstruct
+from stixflow.imaging.source import SourceImages, image_source
 from stixflow.imaging.visibilities import from_arrays, recenter, stack, visibilities
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "Gaussian",
     "Grid",
     "Location",
+    "SourceImages",
     "expected_column_rates",
     "expected_pixel_rates",
     "from_arrays",
+    "image_source",
     "locate",
     "map_header",
     "recenter",

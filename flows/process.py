@@ -1,0 +1,68 @@
+"""The flow that takes telemetry all the way: ingest, flares, images, each stage one Prefect task.
+
+Prefect decides and records; the work of a stage is fanned out over Dask by `stixflow.compute.map_batches`, and the
+catalog of the archive is the record of what was done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stixflow import compute, stages
+
+Progress = Callable[[str, int, int], None]
+
+
+def run_process(
+    paths: list[str], *, archive: str, workers: int | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Run the flow in this process and return its report.
+
+    Without ``PREFECT_API_URL`` Prefect starts a server of its own for the time of the flow; its database is kept in
+    ``prefect/`` of the archive, never in the user's home.
+    """
+    _prepare_environment(archive)
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    # The heartbeat thread costs every flow a second; a run in the foreground needs none.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        report: dict[str, Any] = process_flow()(paths, archive, workers, progress)
+    return report
+
+
+def process_flow() -> Any:
+    """Return the Prefect flow ``process(paths, archive, workers)``."""
+    from prefect import flow, task
+    from prefect.cache_policies import NO_CACHE
+
+    def process(
+        paths: list[str], archive: str, workers: int | None = None, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        with (
+            compute.open_cluster(workers) as pool,
+            stages.open_run(archive, pool=pool, progress=progress, command="process") as run,
+        ):
+            for name, stage in stages.bind(run, [Path(path) for path in paths]).items():
+                # A stage is bound to its run: Prefect sees no argument that it would have to hash or store.
+                task(stage, name=name, cache_policy=NO_CACHE, persist_result=False)()
+        return run.report()
+
+    return flow(process, name="process", validate_parameters=False, persist_result=False)
+
+
+def _prepare_environment(archive: str) -> None:
+    """Set what Prefect reads at import, where the user has not."""
+    state = Path(archive).resolve() / "prefect" if "://" not in archive else Path.home() / ".stixflow" / "prefect"
+    for name, value in {
+        "PREFECT_HOME": str(state),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_CLI_PROMPT": "false",
+    }.items():
+        os.environ.setdefault(name, value)

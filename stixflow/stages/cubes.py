@@ -1,0 +1,89 @@
+"""Packet sets to published partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stixflow import jobs
+from stixflow.archive import PacketSet, draft_partition
+from stixflow.errors import StixflowError
+from stixflow.provenance import code_version, input_digest
+from stixflow.stages.run import Run
+
+
+def build_cubes(run: Run) -> None:
+    """Build, verify and publish every partition whose inputs are not those of the published one."""
+    stale = _stale(run)
+    todo = [job for job, _ in stale]
+    sets = {(job.product, job.key): items for job, items in stale}
+    for job, built in run.fan_out("cubes", jobs.build, todo, lambda job: f"{job.product} {job.key}"):
+        if built is None:
+            run.skip("cubes", f"{job.product} {job.key}", "its packets only come near the border of the day")
+        else:
+            _publish(run, job, built, sets[job.product, job.key])
+
+
+def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
+    groups: dict[tuple[str, str], list[PacketSet]] = {}
+    for item in run.archive.catalog.packet_sets():
+        if item.product != jobs.UNDECODED:
+            groups.setdefault((item.product, item.key), []).append(item)
+    published = {(p.product, p.key): p.input_digest for p in run.archive.catalog.partitions()}
+    stale = []
+    for (product, key), items in groups.items():
+        chosen = _chosen(product, items)
+        inputs = tuple((item.path, item.digest) for item in chosen)
+        if published.get((product, key)) != _digest(inputs):
+            stale.append((jobs.BuildJob(product, key, inputs, run.archive.root, run.run_id), chosen))
+    return stale
+
+
+def _chosen(product: str, items: list[PacketSet]) -> list[PacketSet]:
+    """Take every packet set of a partition; of several ephemeris files of one day the one of the last name, V02 after V01."""
+    if product == "ephemeris":
+        return [max(items, key=lambda item: (str(item.attrs.get("name", "")), item.digest))]
+    return items
+
+
+def _digest(inputs: tuple[tuple[str, str], ...]) -> str:
+    return input_digest(digest for _, digest in inputs)
+
+
+def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[PacketSet]) -> None:
+    catalog = run.archive.catalog
+    before = catalog.current(job.product, job.key)
+    duplicates = sum(_home(item.attrs) for item in items) - built.n_home
+    partition = draft_partition(
+        built.store,
+        path=built.path,
+        run_id=run.run_id,
+        product=job.product,
+        key=job.key,
+        day=built.day,
+        input_digest=_digest(job.inputs),
+        code_version=code_version(),
+        complete=built.complete,
+        missing=built.missing,
+        attrs={**built.store.attrs, **built.summary, "duplicates": duplicates},
+    )
+    try:
+        catalog.publish(catalog.stage(partition))
+    except StixflowError as error:
+        run.fail("cubes", f"{job.product} {job.key}", str(error))
+        return
+    run.counts[job.product] += 1
+    if not built.complete:
+        run.counts["incomplete"] += 1
+        run.skip("cubes", f"{job.product} {job.key}", f"published incomplete: {built.missing}")
+    # Packets that an earlier file had brought were counted as used when their own file was framed.
+    late = duplicates - (_duplicates(before.attrs) if before else 0)
+    run.balance.update(duplicates=late, used=-late)
+
+
+def _home(attrs: Mapping[str, Any]) -> int:
+    return int(attrs.get("n_home", 0))
+
+
+def _duplicates(attrs: Mapping[str, Any]) -> int:
+    return int(attrs.get("duplicates", 0))

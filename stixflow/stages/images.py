@@ -1,0 +1,127 @@
+"""Flares with pixel data to positions, images and FITS maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stixflow import jobs
+from stixflow.archive import Partition
+from stixflow.errors import UsageError
+from stixflow.flares import BackgroundNeed, choose_background
+from stixflow.provenance import input_digest
+from stixflow.stages.run import Run
+from stixflow.time import TimeRange
+
+ENERGY_RANGES = ((4.0, 10.0), (16.0, 28.0))
+"""Bands of the mission's preview images, keV."""
+METHODS = ("bp", "clean")
+_STAGE = "images"
+
+
+def make_images(run: Run) -> None:
+    """Locate and image every flare with pixel data whose inputs are not those it was imaged with."""
+    catalog = run.archive.catalog
+    imaged = catalog.done(_STAGE)
+    plan = _Plan(run)
+    todo, digests = [], {}
+    for flare in catalog.flares():
+        job, digest = plan.job(flare)
+        if job is None:
+            continue
+        if imaged.get(job.flare_id) != digest:
+            todo.append(job)
+            digests[job.flare_id] = digest
+    for job, result in run.fan_out(_STAGE, jobs.image, todo, lambda job: f"flare {job.flare_id}"):
+        _record(run, job, result, digests[job.flare_id])
+
+
+def _record(run: Run, job: jobs.ImageJob, result: jobs.Imaged, digest: str) -> None:
+    catalog = run.archive.catalog
+    catalog.replace_images(job.flare_id, result.images, run_id=run.run_id)
+    catalog.locate_flare(job.flare_id, result.location)
+    catalog.mark_done(_STAGE, {job.flare_id: digest}, run_id=run.run_id)
+    run.counts["flares_imaged"] += bool(result.images)
+    run.counts["images"] += len(result.images)
+    for band, reason in result.skipped.items():
+        run.skip(_STAGE, f"flare {job.flare_id} {band}", reason)
+
+
+class _Plan:
+    """Which request, background and ephemeris go with a flare, from one reading of the catalog."""
+
+    def __init__(self, run: Run) -> None:
+        catalog = run.archive.catalog
+        self.run = run
+        self.requests = catalog.partitions("sci_pixels")
+        self.ephemeris = {partition.key: partition for partition in catalog.partitions("ephemeris")}
+        self.flares = pd.DataFrame(catalog.flares())
+        self.candidates = pd.DataFrame([_candidate(partition) for partition in self.requests])
+
+    def job(self, flare: Mapping[str, Any]) -> tuple[jobs.ImageJob | None, str]:
+        """Return the work of one flare and the digest of what goes into it; None without pixel data of its peak."""
+        request = self._request(flare)
+        if request is None:
+            return None, ""
+        background, reason = self._background(request)
+        ephemeris = self.ephemeris.get(pd.Timestamp(flare["peak"]).strftime("%Y-%m-%d"))
+        url = self.run.archive.url
+        job = jobs.ImageJob(
+            flare_id=str(flare["flare_id"]),
+            start=np.datetime64(flare["start"], "ns"),
+            peak=np.datetime64(flare["peak"], "ns"),
+            stop=np.datetime64(flare["stop"], "ns"),
+            pixels=url(request.path),
+            boxes=request.boxes,
+            background=background and url(background.path),
+            background_id=background.key if background else "",
+            background_reason=reason,
+            ephemeris=ephemeris and url(ephemeris.path),
+            root=self.run.archive.root,
+            run_id=self.run.run_id,
+            energy_ranges=ENERGY_RANGES,
+            methods=METHODS,
+        )
+        inputs = [part.digest for part in (request, background, ephemeris) if part]
+        settings = f"{job.start} {job.stop} {job.energy_ranges} {job.methods}"
+        return job, input_digest([*inputs, settings])
+
+    def _request(self, flare: Mapping[str, Any]) -> Partition | None:
+        """Choose, among the requests that hold the peak, the one with the finest time bins."""
+        peak = np.datetime64(flare["peak"], "ns")
+        holding = [item for item in self.requests if item.start <= peak < item.stop and item.n_time]
+        return min(holding, key=lambda item: ((item.stop - item.start) / item.n_time, item.key), default=None)
+
+    def _background(self, request: Partition) -> tuple[Partition | None, str]:
+        need = BackgroundNeed(
+            TimeRange(request.start, request.stop), *_channels(request), request_id=request.request_id
+        )
+        scored = choose_background(need, self.candidates, flares=self.flares)
+        best = scored.iloc[0]
+        if not best["usable"]:
+            return None, f"no background: the best candidate {best['key']} {best['reasons']}"
+        chosen = next(item for item in self.requests if item.key == best["key"])
+        return chosen, f"score {best['score']:.2f}, {best['apart_days']:.1f} days away {best['reasons']}".strip()
+
+
+def _channels(request: Partition) -> tuple[int, int]:
+    """Science channels of a request inside the bands that are imaged."""
+    attrs: Mapping[str, Any] = request.attrs
+    return max(int(attrs["channel_start"]), 1), min(int(attrs["channel_stop"]), 18)
+
+
+def _candidate(partition: Partition) -> dict[str, Any]:
+    if partition.request_id is None:
+        raise UsageError(f"{partition.key} has no request number", expected="a science request", advice="report this")
+    names: Sequence[str] = ("channel_start", "channel_stop", "detector_mask", "rcr_max", "duration_s")
+    known = {name: partition.attrs[name] for name in names}
+    return {
+        "key": partition.key,
+        "request_id": partition.request_id,
+        "start": partition.start,
+        "stop": partition.stop,
+        **known,
+    }

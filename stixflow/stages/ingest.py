@@ -1,0 +1,127 @@
+"""Files in: telemetry sorted into packet sets, ephemeris kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from stixflow import jobs
+from stixflow.archive import FileEntry, PacketSet, Quarantined
+from stixflow.errors import MissingFile, StixflowError
+from stixflow.stages.run import Run
+
+_BLOCK = 1 << 20
+
+
+def ingest(run: Run, paths: Sequence[Path]) -> None:
+    """Sort the packets of new files into packet sets, and keep ephemeris files; files already known are skipped.
+
+    A file that is neither is skipped where a folder was walked, and a failure where it was named.
+
+    Raises
+    ------
+    MissingFile
+        If a path does not exist, or there is no telemetry at all below the paths.
+    """
+    telemetry: dict[str, str] = {}
+    files = list_files(paths)
+    known = 0
+    for path in files:
+        digest = file_digest(path)
+        if digest in telemetry.values() or run.archive.catalog.knows_file(digest):
+            run.skip("ingest", path.name, "already ingested: the archive has a file of this content")
+            known += 1
+        elif _is_ancillary(path):
+            _ingest_ancillary(run, path, digest)
+        else:
+            telemetry[str(path)] = digest
+    todo = [jobs.FrameJob(path, run.archive.root) for path in telemetry]
+    for job, framed in run.fan_out("ingest", jobs.frame, todo, lambda job: Path(job.path).name):
+        path = Path(job.path)
+        if isinstance(framed, jobs.Framed):
+            _register(run, path, telemetry[job.path], framed)
+        elif path in paths:
+            run.fail("ingest", path.name, framed.reason)
+        else:
+            run.skip("ingest", path.name, framed.reason)
+    if not run.counts["files"] and not known and not run.failed:
+        raise MissingFile(
+            f"none of the {len(files)} files is telemetry: {run.skipped[-1]['reason']}",
+            expected="SOC XML, binary, hexadecimal text or level-binary FITS, or L2 ancillary FITS",
+            advice="check the folder",
+        )
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """List the files below the paths, in order, without hidden ones.
+
+    Raises
+    ------
+    MissingFile
+        If a path does not exist, or holds no file.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise MissingFile(f"{path} does not exist", expected="a file or a folder", advice="check the path")
+        below = (
+            [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path)] if path.is_dir() else [path]
+        )
+        if not below:
+            raise MissingFile(f"the folder {path} is empty", expected="telemetry files", advice="check the path")
+        found += below
+    return found
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    total = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _is_ancillary(path: Path) -> bool:
+    """Tell an L2 ancillary FITS by its own header."""
+    with path.open("rb") as stream:
+        head = stream.read(1 << 15)
+    return head.startswith(b"SIMPLE") and b"aux-ephemeris" in head
+
+
+def _ingest_ancillary(run: Run, path: Path, digest: str) -> None:
+    try:
+        kept = jobs.keep_ancillary(str(path), digest, run.archive.root)
+    except StixflowError as error:
+        run.fail("ingest", path.name, str(error))
+        return
+    entry = FileEntry(digest, path.name, "ephemeris", path.stat().st_size, path=kept.path)
+    item = PacketSet("ephemeris", kept.key, digest, kept.path, 0, digest, {"name": path.name})
+    run.archive.catalog.register_file(entry, run_id=run.run_id, packet_sets=[item])
+    run.counts["files"] += 1
+
+
+def _register(run: Run, path: Path, digest: str, framed: jobs.Framed) -> None:
+    books = {
+        "packets_in": framed.packets_in,
+        "used": framed.used,
+        "duplicates": framed.duplicates,
+        "rejected": len(framed.rejected),
+    }
+    sets = [
+        PacketSet(s.product, s.key, s.digest, s.path, s.n_packets, digest, {"n_home": s.n_home}) for s in framed.sets
+    ]
+    run.archive.catalog.register_file(
+        FileEntry(digest, path.name, "telemetry", path.stat().st_size, **books),
+        run_id=run.run_id,
+        packet_sets=sets,
+        quarantined=[Quarantined(path.name, r.reason, r.offset, r.n_bytes, r.path) for r in framed.rejected],
+    )
+    run.counts["files"] += 1
+    run.balance.update(books)
+    run.not_decoded.update(framed.not_decoded)

@@ -1,0 +1,96 @@
+"""What a run did and what an archive holds, as plain values and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stixflow.archive import open_archive
+from stixflow.cubes.model import PRODUCTS
+from stixflow.time import iso
+
+_MOST_LINES = 20
+_RUNS_SHOWN = 5
+
+
+def format_report(report: Mapping[str, Any]) -> str:
+    """Write the report of a run as text."""
+    books = report["balance"]
+    lines = [
+        f"run {report['run_id']} on {report['archive']}",
+        f"packets   {books['packets_in']} in = {books['used']} used + {books['duplicates']} duplicates"
+        f" + {books['rejected']} rejected",
+        "done      " + (", ".join(f"{count} {name}" for name, count in report["counts"].items()) or "nothing to do"),
+        "seconds   " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["seconds"].items()),
+    ]
+    waiting = report["not_decoded_yet"]
+    if waiting:
+        lines.append("kept, known, not decoded yet  " + ", ".join(f"{n} of ({kind})" for kind, n in waiting.items()))
+    lines += _notes("skipped", report["skipped"], "reason") + _notes("FAILED", report["failed"], "error")
+    return "\n".join(lines)
+
+
+def _notes(title: str, notes: Sequence[Mapping[str, str]], key: str) -> list[str]:
+    lines = [f"{title:8s}  {note['stage']}: {note['item']}: {note[key]}" for note in notes[:_MOST_LINES]]
+    hidden = len(notes) - len(lines)
+    return [*lines, f"{title:8s}  and {hidden} more (--json lists all)"] if hidden else lines
+
+
+def archive_status(root: str) -> dict[str, Any]:
+    """Return what an archive holds: products with their spans and sizes, flares, images, quarantine, the last runs.
+
+    Raises
+    ------
+    MissingFile
+        If there is no archive.
+    """
+    archive = open_archive(root)
+    published = archive.catalog.partitions()
+    products = {}
+    for name in PRODUCTS:
+        mine = [item for item in published if item.product == name]
+        if mine:
+            products[name] = {
+                "partitions": len(mine),
+                "incomplete": sum(not item.complete for item in mine),
+                "start": iso(min(item.start for item in mine)),
+                "stop": iso(max(item.stop for item in mine)),
+                "time_bins": sum(item.n_time for item in mine),
+                "counts": sum(item.counts_sum for item in mine),
+                "megabytes": round(sum(item.n_bytes for item in mine) / 1e6, 3),
+            }
+    runs = archive.catalog.runs()[:_RUNS_SHOWN]
+    return {
+        "archive": archive.root,
+        "products": products,
+        "files": len(archive.catalog.files()),
+        "quarantined": len(archive.catalog.quarantined()),
+        "flares": len(archive.catalog.flares()),
+        "images": len(archive.catalog.images()),
+        "runs": [{key: run[key] for key in ("run_id", "command", "state", "started", "finished")} for run in runs],
+    }
+
+
+def format_status(status: Mapping[str, Any]) -> str:
+    """Write the status of an archive as text."""
+    lines = [f"archive {status['archive']}: {status['files']} files in, {status['quarantined']} pieces in quarantine"]
+    for name, product in status["products"].items():
+        lines.append(
+            f"  {name:16s} {product['partitions']:5d} partitions  {product['start']} to {product['stop']}"
+            f"  {product['megabytes']:9.2f} MB" + (f"  {product['incomplete']} incomplete" if product["incomplete"] else "")
+        )
+    lines.append(f"  {status['flares']} flares, {status['images']} images")
+    lines += [f"  run {run['run_id']} {run['state']:8s} {run['command']}  {run['started']}" for run in status["runs"]]
+    return "\n".join(lines)
+
+
+def rollback(root: str, product: str, key: str) -> dict[str, Any]:
+    """Make the run before the current one of a partition current again, and return which that is.
+
+    Raises
+    ------
+    NotFound
+        If the partition was published once or never.
+    """
+    earlier = open_archive(root).catalog.rollback(product, key)
+    return {"product": product, "key": key, "run_id": earlier.run_id, "digest": earlier.digest}

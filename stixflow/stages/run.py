@@ -1,0 +1,119 @@
+"""One run: the archive it writes to, what computes, and its totals."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from stixflow.archive import Archive, open_archive
+from stixflow.compute import Outcome, Pool, map_batches
+from stixflow.provenance import code_version, new_run_id
+
+Progress = Callable[[str, int, int], None]
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+BALANCE = ("packets_in", "used", "duplicates", "rejected")
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run on one archive, and what it has done so far."""
+
+    archive: Archive
+    pool: Pool
+    run_id: str
+    progress: Progress = _silent
+    balance: Counter[str] = field(default_factory=Counter)
+    """Packets of this run: in, used, duplicates, rejected."""
+    not_decoded: Counter[str] = field(default_factory=Counter)
+    """Of the packets used, those of known types that have no cube yet, by type."""
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+    def fail(self, stage: str, item: str, error: str) -> None:
+        """Note an item that should have worked."""
+        self.failed.append({"stage": stage, "item": item, "error": error})
+
+    def skip(self, stage: str, item: str, reason: str) -> None:
+        """Note an item that was left out on purpose."""
+        self.skipped.append({"stage": stage, "item": item, "reason": reason})
+
+    def fan_out(
+        self,
+        stage: str,
+        function: Callable[[Item], Value],
+        items: Sequence[Item],
+        label: Callable[[Item], str],
+        *,
+        batch_seconds: float = 2.0,
+    ) -> Iterator[tuple[Item, Value]]:
+        """Yield each item with its value as they end; an item that failed becomes a line of the report."""
+        if items:
+            self.progress(stage, 0, len(items))
+        outcomes = map_batches(function, items, pool=self.pool, batch_seconds=batch_seconds)
+        for done, outcome in enumerate(outcomes, start=1):
+            item = items[outcome.index]
+            if outcome.ok:
+                yield item, cast(Value, outcome.value)
+            else:
+                self.fail(stage, label(item), _message(outcome))
+            self.progress(stage, done, len(items))
+
+    def report(self) -> dict[str, Any]:
+        """Return the totals as plain values, ready for JSON."""
+        return {
+            "run_id": self.run_id,
+            "archive": self.archive.root,
+            "balance": {name: self.balance[name] for name in BALANCE},
+            "not_decoded_yet": dict(sorted(self.not_decoded.items())),
+            "counts": dict(sorted(self.counts.items())),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "skipped": self.skipped,
+            "failed": self.failed,
+        }
+
+
+def _message(outcome: Outcome[Any]) -> str:
+    """Reduce a traceback to what it says: found, expected, advice."""
+    lines = [line for line in (outcome.error or "").strip().splitlines() if line]
+    kind, _, text = (lines[-1] if lines else "no message").partition(": ")
+    return text or kind
+
+
+@contextmanager
+def open_run(root: str, *, pool: Pool, command: str, progress: Progress | None = None) -> Iterator[Run]:
+    """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block."""
+    archive = open_archive(root, create=True)
+    run = Run(archive, pool, new_run_id(), progress or _silent)
+    archive.catalog.begin_run(run.run_id, command, code_version=code_version())
+    state = "failed"
+    try:
+        yield run
+        state = "failed" if run.failed else "done"
+    finally:
+        archive.catalog.finish_run(run.run_id, state=state, summary=run.report())
+        archive.close()
+
+
+def timed(run: Run, name: str, stage: Callable[[], None]) -> Callable[[], None]:
+    """Return the stage with its seconds added to the run."""
+
+    def call() -> None:
+        started = time.perf_counter()
+        try:
+            stage()
+        finally:
+            run.seconds[name] = run.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    return call
