@@ -16,7 +16,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +40,8 @@ MANIFEST_VERSION = 1
 
 _WHOLE_BYTES = 1 << 20
 """An array up to this size is one chunk: cutting it would cost more requests than it saves bytes."""
+_READERS = 8
+"""Threads that wait for many objects at once."""
 _EPOCH_UNITS = "nanoseconds since 1970-01-01"
 
 
@@ -128,17 +130,7 @@ def open_store(
         If the store has no such box.
     """
     files = _filesystem(url)
-    manifest = _read_manifest(files)
-    problems = _missing(files.list(), manifest)
-    if digest is not None and manifest["digest"] != digest:
-        problems.append((MANIFEST, f"has the digest {manifest['digest']}, not {digest}"))
-    if problems:
-        raise StoreError(
-            f"{files.url} is damaged: {'; '.join(f'{key} {what}' for key, what in problems[:5])}"
-            + (f" and {len(problems) - 5} more" if len(problems) > 5 else ""),
-            expected="every object of its manifest",
-            advice="run `stixflow verify`, then roll back or reprocess this partition",
-        )
+    _check_complete(files, digest)
     try:
         dataset: xr.Dataset = xr.open_zarr(
             files.zarr_store(),
@@ -150,6 +142,38 @@ def open_store(
     except KeyError as error:
         raise UsageError(f"{files.url} has no box {box}", advice="ask for one of its boxes") from error
     return dataset
+
+
+def open_joined(stores: Sequence[tuple[str, str]]) -> xr.Dataset:
+    """Join the first boxes of stores in time: Dask arrays of one block a store, read when they are computed.
+
+    Opens a year of days in the time that `open_store` and `xarray.concat` take for a month, because nothing but the
+    manifests, the metadata and the times is read here.
+
+    Parameters
+    ----------
+    stores
+        URL and digest of each store, in order of time. Every variable without `time` is taken from the first one.
+
+    Raises
+    ------
+    StoreError
+        As `open_store`, for any of them.
+    """
+    first = open_store(stores[0][0], digest=stores[0][1])
+    with ThreadPoolExecutor(_READERS) as threads:
+        opened = list(threads.map(lambda store: _open_quickly(*store), stores))
+    urls = tuple(url for url, _ in stores)
+    nodes = [nodes for nodes, _ in opened]
+    joined: dict[Hashable, xr.Variable] = {
+        name: variable if "time" not in variable.dims else _joined_variable(str(name), variable, urls, nodes)
+        for name, variable in first.variables.items()
+    }
+    joined["time"] = xr.Variable("time", np.concatenate([times for _, times in opened]), first["time"].attrs)
+    axes = {name: variable.compute() for name, variable in joined.items() if "time" not in variable.dims}
+    coords = {name: axes.get(name, joined[name]) for name in first.coords}
+    values = {name: axes.get(name, joined[name]) for name in first.data_vars}
+    return xr.Dataset(values, coords, first.attrs)
 
 
 def verify_store(url: str | os.PathLike[str], digest: str | None = None) -> list[Defect]:
@@ -174,6 +198,81 @@ def count_boxes(url: str | os.PathLike[str]) -> int:
     """Return how many boxes a store holds."""
     keys = _read_manifest(_filesystem(url))["objects"]
     return len({key.split("/")[0] for key in keys if "/" in key})
+
+
+# What comes out -------------------------------------------------------------------------------------------------------
+
+
+def _check_complete(files: _Files, digest: str | None) -> None:
+    """Refuse a store of which an object is missing or cut short, at the cost of reading its manifest."""
+    manifest = _read_manifest(files)
+    problems = _missing(files.list(), manifest)
+    if digest is not None and manifest["digest"] != digest:
+        problems.append((MANIFEST, f"has the digest {manifest['digest']}, not {digest}"))
+    if problems:
+        raise StoreError(
+            f"{files.url} is damaged: {'; '.join(f'{key} {what}' for key, what in problems[:5])}"
+            + (f" and {len(problems) - 5} more" if len(problems) > 5 else ""),
+            expected="every object of its manifest",
+            advice="run `stixflow verify`, then roll back or reprocess this partition",
+        )
+
+
+def _read_nodes(files: _Files) -> dict[str, Any]:
+    """Return the metadata of every group and array by its path."""
+    nodes: dict[str, Any] = json.loads(files.get("zarr.json"))["consolidated_metadata"]["metadata"]
+    return nodes
+
+
+def _open_quickly(url: str, digest: str) -> tuple[dict[str, Any], NDArray[np.datetime64]]:
+    files = _filesystem(url)
+    _check_complete(files, digest)
+    nodes = _read_nodes(files)
+    return nodes, _read_array(files, "0/time", nodes["0/time"]).view("datetime64[ns]")
+
+
+def _joined_variable(
+    name: str, like: xr.Variable, urls: tuple[str, ...], nodes: Sequence[Mapping[str, Any]]
+) -> xr.Variable:
+    import dask.array
+
+    mine = [node[f"0/{name}"] for node in nodes]
+    is_time = like.dtype.kind == "M"
+    dtype = like.dtype if is_time else np.result_type(*{node["data_type"] for node in mine})
+    array = dask.array.map_blocks(
+        _read_block,
+        dask.array.arange(len(urls), chunks=1),
+        urls=urls,
+        path=f"0/{name}",
+        wanted=dtype,
+        dtype=dtype,
+        chunks=(tuple(node["shape"][0] for node in mine), *((size,) for size in like.shape[1:])),
+        new_axis=list(range(1, like.ndim)),
+        meta=np.empty((0,) * like.ndim, dtype),
+    )
+    return xr.Variable(like.dims, array, like.attrs)
+
+
+def _read_block(block: NDArray[np.int64], *, urls: Sequence[str], path: str, wanted: np.dtype[Any]) -> NDArray[Any]:
+    files = _filesystem(urls[int(block[0])])
+    values = _read_array(files, path, json.loads(files.get(f"{path}/zarr.json")))
+    return values.view(wanted) if wanted.kind == "M" else values.astype(wanted, copy=False)
+
+
+def _read_array(files: _Files, path: str, node: Mapping[str, Any]) -> NDArray[Any]:
+    """Read a whole array: one without shards here, any other through `zarr`."""
+    if node["codecs"] != _blosc_metadata(np.dtype(node["data_type"])):
+        import zarr
+
+        return np.asarray(zarr.open_array(files.zarr_store(), path=path, mode="r")[...])
+    from numcodecs import blosc  # type: ignore[import-untyped]
+
+    shape, chunks = tuple(node["shape"]), tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
+    values = np.empty(tuple(math.ceil(n / c) * c for n, c in zip(shape, chunks, strict=True)), node["data_type"])
+    for index, key in _Grid(shape, chunks, None).object_keys():
+        part = np.frombuffer(blosc.decompress(files.get(f"{path}/{key}")), values.dtype).reshape(chunks)
+        values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, chunks, strict=True))] = part
+    return values[tuple(slice(n) for n in shape)]
 
 
 # What goes in ---------------------------------------------------------------------------------------------------------
@@ -288,7 +387,7 @@ def _shards(metadata: Mapping[str, object], values: NDArray[Any]) -> Iterator[tu
 
 @cache
 def _blosc(itemsize: int) -> Any:
-    from numcodecs import blosc  # type: ignore[import-untyped]
+    from numcodecs import blosc
 
     def encode(values: NDArray[Any]) -> bytes:
         return bytes(blosc.compress(values, b"zstd", 3, blosc.BITSHUFFLE, 0, itemsize))
@@ -423,7 +522,7 @@ def _problems(files: _Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str,
 def _unexpected_keys(files: _Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Compare the objects that the metadata imply with those of the manifest."""
     try:
-        nodes = json.loads(files.get("zarr.json"))["consolidated_metadata"]["metadata"]
+        nodes = _read_nodes(files)
         wanted = {key for path, node in nodes.items() for key in _implied(path, node)} | {"zarr.json"}
     except (ValueError, KeyError, TypeError) as error:
         yield "zarr.json", f"is not the metadata of a store: {error!r}"
@@ -601,7 +700,7 @@ class _RemoteFiles:
         return bytes(self._fs.cat_file(f"{self._path}/{key}"))
 
     def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        with ThreadPoolExecutor(8) as threads:
+        with ThreadPoolExecutor(_READERS) as threads:
             yield from zip(keys, threads.map(self.get, keys), strict=True)
 
     def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
