@@ -366,16 +366,14 @@ def _pixel_box(records: Records, box: Box) -> tuple[dict[str, NDArray[Any]], int
             repeated += int(again.sum(dtype=np.uint64))
             kept = flat[box.time[old][:, None], box.energy[old][:, None], cells]
             conflicts += int((kept != again).any(axis=1).sum())
-    return {"counts": counts, "observed": observed, **_pixel_state(records, box, sub, pixel_mask)}, repeated, conflicts
+    return {"counts": counts, "observed": observed, **_pixel_state(records, box, pixel_mask)}, repeated, conflicts
 
 
-def _pixel_state(
-    records: Records, box: Box, sub: NDArray[np.intp], pixel_mask: NDArray[np.uint16]
-) -> dict[str, NDArray[Any]]:
+def _pixel_state(records: Records, box: Box, pixel_mask: NDArray[np.uint16]) -> dict[str, NDArray[Any]]:
     """Variables of each time bin, from the first substructure that has it."""
     packet = records.parents("num_substructures")
     tenths = records["integration_time"].astype(np.int64)
-    chosen = sub[np.unique(box.time, return_index=True)[1]]
+    chosen = box.header
     triggers = _triggers(records, "trigger", packet, tenths, records["detector_mask"])
     return {
         "detector": np.arange(N_DETECTORS, dtype=np.uint8),
@@ -424,11 +422,11 @@ def _spectrogram_box(records: Records, box: Box) -> tuple[dict[str, NDArray[Any]
     counts[box.time[new]] = _rows_of(values, first, size, box.row[new])
     again = _rows_of(values, first, size, box.row[old])
     conflicts = int((counts[box.time[old]] != again).any(axis=1).sum()) if old.size else 0
-    chosen = box.row[new[np.argsort(box.time[new])]]
-    return {"counts": counts, **_spectrogram_state(records, box, chosen)}, int(again.sum(dtype=np.uint64)), conflicts
+    return {"counts": counts, **_spectrogram_state(records, box)}, int(again.sum(dtype=np.uint64)), conflicts
 
 
-def _spectrogram_state(records: Records, box: Box, chosen: NDArray[np.intp]) -> dict[str, NDArray[Any]]:
+def _spectrogram_state(records: Records, box: Box) -> dict[str, NDArray[Any]]:
+    chosen = box.header
     packet, sub = records.ancestors("num_samples"), records.parents("num_samples")
     tenths = np.zeros(sub.size, dtype=np.int64)
     tenths[chosen] = box.duration

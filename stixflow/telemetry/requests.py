@@ -52,6 +52,8 @@ class Box:
     """Energy bin of each row; zero for spectrograms, whose rows hold all energies."""
     repeated: NDArray[np.bool_]
     """Rows that fill a place which an earlier row has already filled."""
+    header: NDArray[np.intp]
+    """Row that describes each time bin (the first received), of ``num_substructures`` or ``num_samples``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,31 +144,33 @@ def _missing(records: Records) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Bins:
-    """Rows before they are put into boxes."""
+    """Rows before they are put into boxes, and the headers that say when they were."""
 
     start: NDArray[np.int64]
+    """By header: a substructure of pixel data, a sample of a spectrogram."""
     duration: NDArray[np.int64]
+    header: NDArray[np.intp]
+    """By row: its header."""
     energies: NDArray[np.int64]
-    """What each row holds: for pixels one energy bin, for spectrograms a whole binning; codes."""
+    """By row: what it holds, one energy bin (pixels) or a whole binning (spectrograms); codes."""
     channels: dict[int, list[tuple[int, int]]]
     """The energy bins of each code."""
 
 
 def _pixel_bins(records: Records, start_offset: float) -> _Bins:
-    parent = records.parents("num_energy_groups")
     low, high = records["e_low"].astype(np.int64), records["e_high"].astype(np.int64)
     code = low << 5 | high
     channels = {int(one): [(int(one) >> 5, (int(one) & 31) + 1)] for one in np.unique(code)}
     start = bin_starts(records, start_offset=start_offset)
-    return _Bins(start[parent], records["integration_time"].astype(np.int64)[parent], code, channels)
+    duration = records["integration_time"].astype(np.int64)
+    return _Bins(start, duration, records.parents("num_energy_groups"), code, channels)
 
 
 def _spectrogram_bins(records: Records, start_offset: float) -> _Bins:
-    parent = records.parents("num_samples")
-    code = _binning_codes(records)[parent]
+    code = _binning_codes(records)[records.parents("num_samples")]
     channels = {int(one): _stepped(int(one) >> 10, int(one) >> 5 & 31, (int(one) & 31) + 1) for one in np.unique(code)}
     start = bin_starts(records, start_offset=start_offset)
-    return _Bins(start, spectrogram_durations(records), code, channels)
+    return _Bins(start, spectrogram_durations(records), np.arange(start.size), code, channels)
 
 
 def _stepped(low: int, high: int, unit: int) -> list[tuple[int, int]]:
@@ -257,25 +261,25 @@ def _binning_codes(records: Records) -> NDArray[np.int64]:
 
 
 def _boxes(bins: _Bins, *, merge_subsets: bool) -> list[Box]:
-    if not bins.start.size:
+    if not bins.header.size:
         return []
     stamp = np.stack([bins.start, bins.duration], axis=1)
-    times, time_of_row = np.unique(stamp, axis=0, return_inverse=True)
-    time_of_row = time_of_row.reshape(-1)
+    times, first_header, time_of_header = np.unique(stamp, axis=0, return_index=True, return_inverse=True)
+    time_of_row = time_of_header.reshape(-1)[bins.header]
     codes, code_of_row = np.unique(bins.energies, return_inverse=True)
     held = np.zeros((len(times), codes.size), dtype=np.bool_)
     held[time_of_row, code_of_row] = True
     found = []
     for layer, members in _layers(held, [bins.channels[int(code)] for code in codes], merge_subsets=merge_subsets):
         for track in _tracks(times, members):
-            found.append(_box(bins, times, track, codes[layer], time_of_row, code_of_row, layer))
+            found.append(_box(bins, times, first_header, track, codes, time_of_row, code_of_row, layer))
     return sorted(found, key=lambda box: (int(box.start[0]), int(box.channels[0, 0]), int(box.duration[0])))
 
 
 def _layers(
     held: NDArray[np.bool_], channels: Sequence[Sequence[tuple[int, int]]], *, merge_subsets: bool
 ) -> list[tuple[list[int], NDArray[np.intp]]]:
-    """Sets of codes that share a box, and the times that belong to each set."""
+    """Sets of codes that share a box, and the times of each; times that hold nothing go with the largest set."""
     patterns, pattern_of_time = np.unique(held, axis=0, return_inverse=True)
     pattern_of_time = pattern_of_time.reshape(-1)
     members: dict[tuple[int, ...], list[int]] = {}
@@ -284,6 +288,8 @@ def _layers(
             members.setdefault(layer, []).append(number)
     if merge_subsets:
         members = _merge_subsets(members)
+    bare = np.flatnonzero(~patterns.any(axis=1)).tolist()
+    members[max(members, key=len)] += bare
     return [(list(layer), np.flatnonzero(np.isin(pattern_of_time, numbers))) for layer, numbers in members.items()]
 
 
@@ -343,24 +349,25 @@ def _tracks(times: NDArray[np.int64], members: NDArray[np.intp]) -> list[NDArray
 def _box(
     bins: _Bins,
     times: NDArray[np.int64],
+    first_header: NDArray[np.intp],
     track: NDArray[np.intp],
     codes: NDArray[np.int64],
     time_of_row: NDArray[np.intp],
     code_of_row: NDArray[np.intp],
-    layer: Sequence[int],
+    layer: list[int],
 ) -> Box:
     place = np.full(len(times), -1)
     place[track] = np.arange(track.size)
-    energies = [bins.channels[int(code)] for code in codes]
-    rank = np.zeros(code_of_row.max() + 1, dtype=np.intp)
-    rank[list(layer)] = np.argsort(np.argsort([span[0][0] for span in energies]))
+    energies = [bins.channels[int(code)] for code in codes[layer]]
+    rank = np.zeros(codes.size, dtype=np.intp)
+    rank[layer] = np.argsort(np.argsort([span[0][0] for span in energies]))
     row = np.flatnonzero((place[time_of_row] >= 0) & np.isin(code_of_row, layer))
     time, energy = place[time_of_row[row]], rank[code_of_row[row]]
     first = np.unique(time * (len(layer) + 1) + energy, return_index=True)[1]
     repeated = np.ones(row.size, dtype=np.bool_)
     repeated[first] = False
     channels = np.array(sorted(span for group in energies for span in group), dtype=np.uint8)
-    return Box(times[track, 0], times[track, 1], channels, row, time, energy, repeated)
+    return Box(times[track, 0], times[track, 1], channels, row, time, energy, repeated, first_header[track])
 
 
 def consistent(records: Records) -> tuple[Records, list[Quarantined]]:
