@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stixflow.cubes.model import DATA_MODEL_VERSION, N_DETECTORS, N_PIXELS, PRODUCTS, Variable
 from stixflow.errors import UsageError
 from stixflow.instrument import energy_edges, live_fraction_of_rate, per_detector, trigger_rate
+from stixflow.simulate.packetise import request_layout, triggers_follow_counts
 from stixflow.simulate.response import (
     QL_CHANNELS,
     QL_DETECTORS,
@@ -159,7 +160,7 @@ def light_curve(sky: Sky) -> xr.Dataset:
         edges,
         QL_CHANNELS,
         {"counts": _as_received(counts, QL_SCHEME), "triggers": _as_received(triggers, TRIGGER_SCHEME)},
-        {"detector_mask": QL_DETECTORS, **_skm(QL_SCHEME)},
+        {"detector_mask": QL_DETECTORS, **_skm(QL_SCHEME, TRIGGER_SCHEME)},
     )
 
 
@@ -175,14 +176,18 @@ def science(sky: Sky, request: Request) -> xr.Dataset:
         masks = request.detector_mask, request.pixel_mask
         expected, triggers = expected_spectrogram(sky, request.edges, request.channels, *masks)
         scheme = SPECTROGRAM_SCHEME
+    follows = request.kind == "sci_pixels" and triggers_follow_counts(
+        request_layout(request.kind, int(request.edges[-1]))
+    )
+    trigger_scheme = scheme if follows else TRIGGER_SCHEME
     noisy = {
         "counts": _as_received(rng.poisson(expected), scheme),
-        "triggers": _as_received(rng.poisson(triggers), TRIGGER_SCHEME),
+        "triggers": _as_received(rng.poisson(triggers), trigger_scheme),
     }
     state = {
         "detector_mask": request.detector_mask,
         "pixel_mask": request.pixel_mask,
-        **_skm(scheme),
+        **_skm(scheme, trigger_scheme),
     }
     edges = tuple(range(request.channels[0], request.channels[1] + 1))
     dataset = _dataset(request.kind, request.edges, edges, noisy, state)
@@ -231,8 +236,8 @@ def _as_received(counts: NDArray[np.int64], scheme: Scheme) -> NDArray[np.generi
     return values
 
 
-def _skm(counts: Scheme) -> dict[str, int]:
-    return {"counts_skm": int(pack_skm(*counts)), "triggers_skm": int(pack_skm(*TRIGGER_SCHEME))}
+def _skm(counts: Scheme, triggers: Scheme) -> dict[str, int]:
+    return {"counts_skm": int(pack_skm(*counts)), "triggers_skm": int(pack_skm(*triggers))}
 
 
 def _dataset(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
 from stixflow.telemetry.compression import SCALED, Scheme, compress, decompress, unpack_skm
-from stixflow.telemetry.decode import Records
+from stixflow.telemetry.decode import Records, layout_scheme
 from stixflow.telemetry.layouts import PRODUCT_TYPES, Layout, Scope, find_layout
 from stixflow.time import TICKS_PER_SECOND
 
@@ -138,6 +138,7 @@ def _arrange_pixels(
     packet = _fill(sizes, heads, bins, room)
     first = np.flatnonzero(np.diff(packet, prepend=-1) | np.diff(bins, prepend=-1))
     when = bins[first]
+    trigger_skm = arrays["counts_skm" if triggers_follow_counts(header.layout) else "triggers_skm"]
     counts = _codes(arrays["counts"], arrays["counts_skm"], "counts", quantise)
     selected = counts[bins, energies][energies >= 0]
     inside = _bits(arrays["detector_mask"], 32)[:, :, np.newaxis] & _bits(arrays["pixel_mask"], 12)[:, np.newaxis, :]
@@ -152,7 +153,7 @@ def _arrange_pixels(
             "num_pixel_sets": n_pixels[when],
             "detector_mask": arrays["detector_mask"][when],
             "integration_time": header.durations[when],
-            "trigger": _codes(arrays["triggers"], _trigger_skm(arrays, header.layout), "triggers", quantise)[when],
+            "trigger": _codes(arrays["triggers"], trigger_skm, "triggers", quantise)[when],
             "num_energy_groups": np.asarray(np.add.reduceat((energies >= 0).astype(np.int64), first)),
         },
         "num_pixel_sets": {"pixel_mask": 1 << np.nonzero(pixel_sets)[1]},
@@ -246,10 +247,9 @@ class _RequestTimes:
 def _request_times(arrays: Columns, quantise: bool, tolerance: int) -> _RequestTimes:
     """Find T0 so that every bin start is a whole number of 0.1 s after it, to the tick."""
     scet = arrays["scet"].astype(np.int64)
-    durations = _tenths(arrays["timedel"], 0, 65535, "timedel", quantise)
+    durations = _tenths(arrays["timedel"], 1, 65535, "timedel", quantise)
     end = int((scet + np.rint(durations * _TICKS_PER_STEP).astype(np.int64)).max())
-    product = "sci_pixels" if arrays["counts"].ndim == 4 else "sci_spectrogram"
-    layout = find_layout(PRODUCT_TYPES[product], _header_second(end))
+    layout = request_layout("sci_pixels" if arrays["counts"].ndim == 4 else "sci_spectrogram", end)
     names = {item.name for _, scope in layout.levels.values() for item in scope.fields}
     time_field = "start_time" if "start_time" in names else "delta_time"
     # A `start_time` of x means 0.1 x + 0.1 s after T0, a `delta_time` 0.1 x s.
@@ -268,6 +268,11 @@ def _request_times(arrays: Columns, quantise: bool, tolerance: int) -> _RequestT
             f"a request of {steps.max() / 10:.1f} s", expected=f"at most {limit / 10} s", advice="split the request"
         )
     return _RequestTimes(layout, time_field, origin, steps, durations, end)
+
+
+def request_layout(product: str, end: int) -> Layout:
+    """Layout of the packets of a request whose data end at an onboard time."""
+    return find_layout(PRODUCT_TYPES[product], _header_second(end))
 
 
 def _raster(scet: NDArray[np.int64], shift: int) -> tuple[int, int]:
@@ -428,13 +433,9 @@ def _refuse_outside_masks(arrays: Columns) -> None:
         )
 
 
-def _trigger_skm(arrays: Columns, layout: Layout) -> NDArray[Any]:
-    """Schemes of the triggers of pixel data: those of the counts in the older layout."""
-    for _, scope in layout.levels.values():
-        for item in scope.fields:
-            if item.name == "trigger" and item.scheme and item.scheme[0] == "counts_s":
-                return arrays["counts_skm"]
-    return arrays["triggers_skm"]
+def triggers_follow_counts(layout: Layout) -> bool:
+    """Tell whether pixel data compress their triggers with the scheme of the counts, as the older layout does."""
+    return layout_scheme(layout, "trigger") == layout_scheme(layout, "counts")
 
 
 def _substructure(layout: Layout) -> Scope:

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from stixflow.cubes.build import build_lightcurve, build_requests
 from stixflow.cubes.check import check_dataset
 from stixflow.ephemeris import hpc_to_stix, observer, pointing, read_ancillary
 from stixflow.errors import UsageError
 from stixflow.simulate import Scenario, Truth, demo_scenario, random_scenario, simulate
+from stixflow.simulate.observe import build_sky, light_curve, science
+from stixflow.simulate.plan import plan_requests
 from stixflow.simulate.write import ephemeris_dataset
 from stixflow.telemetry import decode, read_packets
 from stixflow.time import TimeRange, to_utc
@@ -41,6 +45,38 @@ def test_everything_written_can_be_read_and_counted(truth: Truth) -> None:
     }
     for name, records in decoded.items():
         assert int(records.values("counts").sum(dtype=np.int64)) == truth.totals[name]["counts"]
+
+
+def test_the_cubes_are_what_the_instrument_counted(truth: Truth) -> None:
+    decoded = decode(read_packets(list(truth.telemetry)))
+    sky = build_sky(truth.scenario)
+    assert_same(build_lightcurve(decoded["ql_lightcurve"]), light_curve(sky))
+    planned = {request.request_id: request for request in plan_requests(truth.scenario, sky.flares)}
+    built = build_requests(decoded["sci_pixels"]) + build_requests(decoded["sci_spectrogram"])
+    assert {one.request_id for one in built} == set(planned)
+    for one in built:
+        (cube,) = one.datasets
+        check_dataset(cube)
+        assert_same(cube, science(sky, planned[one.request_id]))
+
+
+def assert_same(cube: xr.Dataset, counted: xr.Dataset) -> None:
+    for name in counted.variables:
+        np.testing.assert_array_equal(cube[name].values, counted[name].values, err_msg=str(name))
+    assert {name: cube.attrs[name] for name in counted.attrs} == counted.attrs
+
+
+@pytest.mark.parametrize("day", [date(2021, 5, 7), date(2023, 9, 1), date(2025, 3, 2)])
+def test_other_years_have_other_packets_and_tables(day: date, tmp_path: Path) -> None:
+    demo = demo_scenario(day)
+    flare = demo.flares[0]
+    truth = simulate(replace(demo, span=flare.extent, flares=(flare,)), tmp_path)
+    records = decode(read_packets(list(truth.telemetry)))["sci_pixels"]
+    assert ("start_time" in records) == (day > date(2021, 6, 23))
+    (request,) = build_requests(records)
+    check_dataset(request.datasets[0])
+    found = int(request.datasets[0]["counts"].values.sum(dtype=np.int64))
+    assert found == truth.totals["sci_pixels"]["counts"] > 0
 
 
 def test_counters_of_an_apid_run_through_all_files(truth: Truth) -> None:
