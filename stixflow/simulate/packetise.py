@@ -51,6 +51,8 @@ def packetise(
 ) -> tuple[Records, SequenceCounter]:
     """Lay a Dataset out as packets; `telemetry.encode` writes them.
 
+    Energies not observed at a time are not sent; the time bins that lack some come back as a box of their own.
+
     Parameters
     ----------
     dataset
@@ -121,18 +123,12 @@ def _arrange_pixels(
 ) -> tuple[Levels, Any, Any]:
     """Pixel data: a unit is one energy of one time bin; packets are cut between units."""
     _refuse_outside_masks(arrays)
-    n_detectors = _popcount(arrays["detector_mask"], 32)
     n_pixels = _popcount(arrays["pixel_mask"], 12)
+    n_numbers = _popcount(arrays["detector_mask"], 32) * n_pixels
     header = _request_times(arrays, quantise, tolerance)
     scope = _substructure(header.layout)
-    group = scope.repeats[1].scope
-    bins, energies = np.nonzero(arrays["observed"])
-    empty = np.flatnonzero(~arrays["observed"].any(axis=1))
-    # A time bin without any energy still has its triggers: a unit of no size and no group.
-    bins, energies = np.append(bins, empty), np.append(energies, np.full(empty.size, -1))
-    order = np.lexsort((energies, bins))
-    bins, energies = bins[order], energies[order]
-    sizes = np.where(energies < 0, 0, group.min_size + (n_detectors * n_pixels)[bins])
+    bins, energies = _pixel_units(arrays["observed"])
+    sizes = np.where(energies < 0, 0, scope.repeats[1].scope.min_size + n_numbers[bins])
     heads = (scope.min_size + scope.repeats[0].scope.min_size * n_pixels)[bins]
     room = MAX_PACKET_BYTES - _HEADER_BYTES - header.layout.scope.min_size
     packet = _fill(sizes, heads, bins, room)
@@ -160,11 +156,20 @@ def _arrange_pixels(
         "num_energy_groups": {
             "e_low": arrays["channel_start"][channel],
             "e_high": arrays["channel_stop"][channel] - 1,
-            "num_data": (n_detectors * n_pixels)[groups],
+            "num_data": n_numbers[groups],
         },
         "num_data": {"counts": selected[inside[groups]]},
     }
     return levels, *_segment(packet[-1] + 1, header.end)
+
+
+def _pixel_units(observed: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Time bin and energy of each unit in order; a bin without any energy keeps its triggers in a unit of energy -1."""
+    bins, energies = np.nonzero(observed)
+    empty = np.flatnonzero(~observed.any(axis=1))
+    bins, energies = np.append(bins, empty), np.append(energies, np.full(empty.size, -1))
+    order = np.lexsort((energies, bins))
+    return bins[order], energies[order]
 
 
 def _arrange_spectrogram(
