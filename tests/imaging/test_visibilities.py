@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from stixflow.errors import ImagingError, UsageError
+from stixflow.fits import read_level1
+from stixflow.imaging import Gaussian, from_arrays, recenter, source_visibilities, stack, visibilities
+from stixflow.imaging.back_projection import shift_phase_center
+from stixflow.imaging.visibilities import calibrate
+from stixflow.instrument import detectors, grid_transmission, subcollimators
+
+RANGE = "2022-11-09T00:00:10/2022-11-09T00:00:40"
+SOURCES = [Gaussian(10.0, -12.0, 5.0, 15.0), Gaussian(4.0, 14.0, -9.0, 12.0)]
+LOCATION = (300.0, -450.0)
+CASES = [
+    "circle_measured_high",
+    "double_measured_low",
+    "ellipse_measured_high",
+    "loop_measured_low",
+    "triple_measured_high",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rates_to_visibilities_equal_the_ground_software(shared: Path, case: str) -> None:
+    folder = shared / "oracle/imaging"
+    measured, ground = np.load(folder / f"sim_{case}.npz"), np.load(folder / f"idl_{case}.npz")
+    k, center = ground["isc"].astype(int) - 1, measured["center"]
+    transmission = grid_transmission(*center)[k]
+    vis, sigma = calibrate(measured["rates"][k], measured["rates_err"][k], transmission, k)
+    vis = shift_phase_center(vis[None], detectors().u[k], detectors().v[k], *center)[0]
+    wanted = ground["vis_re"] + 1j * ground["vis_im"]
+    np.testing.assert_allclose(vis, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    np.testing.assert_allclose(sigma, ground["sigamp"], rtol=1e-4)
+    np.testing.assert_allclose(transmission, ground["subc_transmission"][k], rtol=1e-6)
+
+
+def test_column_rates_equal_stixpy_on_a_whole_file(shared: Path) -> None:
+    folder = shared / "oracle/imaging"
+    pixels = read_level1(next(folder.glob("synth_solo_L1*.fits")))
+    peer = np.load(folder / "stixpy_synth_cpd.npz")
+    bins, k = peer["bins_used"], subcollimators()
+    times = (str(peer["bin_start"][bins[0]]), str(peer["bin_end"][bins[-1]]))
+    energies = [(6, 10), (4, 15), (18, 28)]
+    found = visibilities(pixels, times, energies, location=peer["location"], elut="linear", subcollimators=k)
+    for i, (low, high) in enumerate(energies):
+        key = f"e{low}-{high}_top+bot_noshadow"
+        np.testing.assert_allclose(found["rate"][i], peer[f"{key}_sci_rate"][k], rtol=1e-12)
+        np.testing.assert_allclose(found["rate_sigma"][i], peer[f"{key}_sci_err"][k], rtol=1e-6)
+        net = peer[f"{key}_sci_rate"][k] - peer[f"{key}_bkg_rate"][k]
+        ideal, _ = calibrate(net, np.zeros_like(net), np.full(24, 0.25), k)
+        order = [peer["isc"].tolist().index(detector + 1) for detector in k]
+        shifted = shift_phase_center(ideal[None], found["u"].values, found["v"].values, *peer["location"])[0]
+        np.testing.assert_allclose(shifted, peer[f"{key}_cal_vis"][order], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tolerance"), [("top+bottom", 4e-4), ("top", 4e-4), ("bottom", 4e-4), ("small", 4e-3), ("all", 4e-3)]
+)
+def test_simulated_pixels_give_back_the_visibilities(
+    make_pixels: Callable[..., xr.Dataset], rows: str, tolerance: float
+) -> None:
+    pixels = make_pixels(SOURCES, location=LOCATION, scale=1e3)
+    found = visibilities(pixels, RANGE, [(6, 10), (4, 8)], location=LOCATION, rows=rows, elut=None)
+    truth = 1e3 * source_visibilities(SOURCES, found["u"], found["v"])
+    assert found["visibility"].dims == ("image", "visibility")
+    np.testing.assert_allclose(found["visibility"].to_numpy(), [truth, truth], atol=tolerance * np.abs(truth).max())
+    np.testing.assert_allclose(found["total_flux"], 14e3, rtol=tolerance)
+    assert (found["sigma"] >= 0.05 * np.abs(found["visibility"])).all()
+
+
+def test_the_phase_centre_may_be_elsewhere(make_pixels: Callable[..., xr.Dataset]) -> None:
+    pixels = make_pixels(SOURCES, location=LOCATION, scale=10.0)
+    here = visibilities(pixels, RANGE, (6, 10), location=LOCATION)
+    axis = visibilities(pixels, RANGE, (6, 10), location=LOCATION, center=(0.0, 0.0))
+    assert (axis["center_x"].item(), axis["center_y"].item()) == (0.0, 0.0)
+    back = recenter(axis, LOCATION)
+    np.testing.assert_allclose(back["visibility"], here["visibility"], atol=1e-9)
+    assert (back["center_x"].item(), back["center_y"].item()) == LOCATION
+
+
+def test_what_was_observed_is_kept(make_pixels: Callable[..., xr.Dataset]) -> None:
+    pixels = make_pixels(SOURCES, background=3.0, scale=10.0)
+    found = visibilities(pixels, RANGE, [(6, 10), (4, 15)], make_pixels(background=3.0, n_times=30))
+    assert found["time_start"].values[1] == np.datetime64("2022-11-09T00:00:10")
+    assert found["time_stop"].values[1] == np.datetime64("2022-11-09T00:00:40")
+    assert found["energy_high"].values.tolist() == [10.0, 15.0]
+    np.testing.assert_allclose(found["counts"] - found["background_counts"], found["net_counts"])
+    assert (found["exposure"] == 30).all()
+    assert ((found["live_time"] < 30) & (found["live_time"] > 28)).all()
+    assert found.attrs["background_subtracted"] == 1
+    assert found.attrs["request_id"] == 2211090305
+
+
+def test_stacks_of_files_join_along_images(make_pixels: Callable[..., xr.Dataset]) -> None:
+    parts = [
+        visibilities(make_pixels(SOURCES, scale=scale), RANGE, (6, 10), location=(10.0 * scale, 0.0))
+        for scale in (10.0, 20.0)
+    ]
+    joined = stack(parts)
+    assert joined["visibility"].shape == (2, 24)
+    assert joined["u"].dims == ("visibility",)
+    np.testing.assert_array_equal(joined["visibility"][1], parts[1]["visibility"][0])
+    assert joined["center_x"].values.tolist() == [100.0, 200.0]
+    with pytest.raises(ImagingError, match="different spatial frequencies"):
+        stack([parts[0], visibilities(make_pixels(SOURCES), RANGE, (6, 10), subcollimators=subcollimators(10, 9))])
+
+
+def test_arrays_of_any_instrument_become_a_dataset() -> None:
+    data = from_arrays([0.01, 0.02], [0.0, 0.01], np.ones((3, 2)), center=[(1, 2), (3, 4), (5, 6)])
+    assert data["visibility"].dtype == np.complex128
+    assert np.isnan(data["sigma"]).all()
+    assert data["center_y"].values.tolist() == [2.0, 4.0, 6.0]
+    with pytest.raises(UsageError, match="do not fit together"):
+        from_arrays([0.01, 0.02], [0.0, 0.01], np.ones(3))
+
+
+@pytest.mark.parametrize("options", [{"rows": "middle"}, {"elut": "cubic"}])
+def test_unknown_choices_are_refused(make_pixels: Callable[..., xr.Dataset], options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"one of|choose"):
+        visibilities(make_pixels(SOURCES), RANGE, (6, 10), **options)  # type: ignore[arg-type]
+
+
+def test_no_modulation_gives_an_error_of_the_noise(make_pixels: Callable[..., xr.Dataset]) -> None:
+    flat = make_pixels(background=5.0)
+    found = visibilities(flat, RANGE, (6, 10), elut=None)
+    assert np.abs(found["visibility"]).max() == 0
+    assert (found["sigma"] > 0).all()
