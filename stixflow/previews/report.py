@@ -227,8 +227,9 @@ def _seconds(seconds: Mapping[str, float] | None) -> str:
         f'<td><span class="bar" style="width: {12 * value / longest:.2f}rem"></span></td></tr>'
         for name, value in seconds.items()
     )
-    head = '<thead><tr><th scope="col">stage</th><th scope="col" class="number">s</th><th></th></tr></thead>'
-    return _section("Seconds", _scroll("Duration of each stage", f"{head}<tbody>{rows}</tbody>"))
+    head = '<tr><th scope="col">stage</th><th scope="col" class="number">s</th><th scope="col">share</th></tr>'
+    table = f"<thead>{head}</thead><tbody>{rows}</tbody>"
+    return _section("Seconds", _scroll("Duration of each stage", table))
 
 
 def _places(places: Mapping[str, object]) -> str:

@@ -1,0 +1,120 @@
+"""How long the SNIP envelope and the detection of flares take, beside the plain formula in NumPy.
+
+One day of 4 s bins (21 600), and a stack of days. The plain formula is the definition written down per window with
+whole-array NumPy. One core; best of several rounds.
+
+    python benchmarks/bench_flares.py [--days 4] [--rounds 5] [--json]
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stixflow.flares import detect, quiet_statistics, smooth, snip_envelope
+
+BINS = 21600
+QUIET = (250.0, 50.0, 67.0, 850.0, 460.0)
+EDGES = np.array([4.0, 10.0, 15.0, 25.0, 50.0, 84.0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--days", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = measure(options.days, options.rounds)
+    if options.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+        return
+    for row in result["rows"]:
+        sys.stdout.write(f"{row['what']:44} {1e3 * row['seconds_per_day']:9.2f} ms a day\n")
+    sys.stdout.write(f"largest relative difference of the envelopes  {result['difference']:.1e}\n")
+
+
+def measure(days: int, rounds: int) -> dict[str, object]:
+    """Time everything on the same curves."""
+    curve = day_with_flares(seed=1)
+    counts = np.array([day_with_flares(seed=seed)["counts"].to_numpy()[:, 0] for seed in range(days)], dtype=float)
+    smoothed = smooth(counts)
+    detect(curve)
+    work: dict[str, tuple[int, Callable[[], object]]] = {
+        "envelope, plain formula": (1, lambda: plain_envelope(smoothed[0])),
+        "envelope, stixflow": (1, lambda: snip_envelope(smoothed[0])),
+        f"envelope, stixflow, {days} days stacked": (days, lambda: snip_envelope(smoothed)),
+        "smoothing of five bands": (1, lambda: smooth(curve["counts"].to_numpy().T)),
+        "quiet hours": (1, lambda: quiet_statistics(curve)),
+        f"detection, {len(detect(curve))} flares, all columns": (1, lambda: detect(curve, distance_au=0.5)),
+    }
+    rows = [{"what": what, "seconds_per_day": best(run, rounds) / share} for what, (share, run) in work.items()]
+    plain, ours = plain_envelope(smoothed[0]), snip_envelope(smoothed[0])
+    return {"bins": BINS, "days": days, "rows": rows, "difference": float(np.abs(ours / plain - 1).max())}
+
+
+def best(run: Callable[[], object], rounds: int) -> float:
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def day_with_flares(*, seed: int) -> xr.Dataset:
+    """Make a quiet day with a dozen flares."""
+    rng = np.random.default_rng(seed)
+    rates = np.tile(QUIET, (BINS, 1))
+    for peak in rng.integers(600, BINS - 600, 12):
+        offset = np.arange(BINS) - peak
+        shape = np.where(offset < 0, np.exp(np.minimum(offset, 0) / 20), np.exp(-np.maximum(offset, 0) / 60))
+        rates[:, 0] += 10 ** rng.uniform(2, 4.5) * shape
+    start = np.datetime64("2022-03-01", "ns") + np.arange(BINS) * np.timedelta64(4, "s")
+    return xr.Dataset(
+        {
+            "time_start": ("time", start),
+            "timedel": ("time", np.full(BINS, 4.0)),
+            "energy_low": ("energy", EDGES[:-1]),
+            "energy_high": ("energy", EDGES[1:]),
+            "counts": (("time", "energy"), rng.poisson(rates).astype(np.uint32)),
+            "rcr": ("time", np.zeros(BINS, np.uint8)),
+        },
+        coords={"time": start + np.timedelta64(2, "s")},
+    )
+
+
+def plain_envelope(smoothed: NDArray[np.float64], iterations: int = 900) -> NDArray[np.float64]:
+    """The definition as it is written, one whole-array expression per estimate."""
+    w = smoothed.copy()
+    size = len(w)
+    for p in range(min((size - 1) // 2, iterations), 0, -1):
+        mean = np.empty(size)
+        mean[1:-1] = (w[:-2] + w[1:-1] + w[2:]) / 3
+        mean[0], mean[-1] = (w[0] + w[1]) / 2, (w[-1] + w[-2]) / 2
+
+        def at(k: int, mean: NDArray[np.float64] = mean, p: int = p) -> NDArray[np.float64]:
+            return mean[p + k : size - p + k]
+
+        q, r = p // 2, p // 3
+        order2 = (at(-p) + at(p)) / 2
+        order4 = (-at(-2 * q) + 4 * at(-q) + 4 * at(q) - at(2 * q)) / 6
+        order6 = (at(-3 * r) - 6 * at(-2 * r) + 15 * at(-r) + 15 * at(r) - 6 * at(2 * r) + at(3 * r)) / 20
+        best_estimate = np.maximum(np.maximum(order2, order4), order6)
+        inside = w[p : size - p]
+        w[p : size - p] = np.where(best_estimate < inside * (1 - 1e-12), best_estimate, at(0))
+    return w
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Where pixels, limb and grid are on the sky."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stixflow.ephemeris import R_SUN_M, Observer
+from stixflow.errors import InputFileError, UsageError
+from stixflow.previews import Mark, SkyImage, figure_png, image_figure
+from stixflow.previews.image import heliographic_to_sky
+
+ANGLE = np.deg2rad(93.7)
+HEADER = {
+    "CTYPE1": "HPLN-TAN",
+    "CTYPE2": "HPLT-TAN",
+    "CUNIT1": "arcsec",
+    "CUNIT2": "arcsec",
+    "CRPIX1": 33.0,
+    "CRPIX2": 20.5,
+    "CRVAL1": 412.5,
+    "CRVAL2": -230.25,
+    "CDELT1": 2.0,
+    "CDELT2": 2.0,
+    "PC1_1": np.cos(ANGLE),
+    "PC1_2": -np.sin(ANGLE),
+    "PC2_1": np.sin(ANGLE),
+    "PC2_2": np.cos(ANGLE),
+    "DSUN_OBS": 7.3e10,
+    "HGLN_OBS": 61.0,
+    "HGLT_OBS": -5.5,
+    "RSUN_REF": R_SUN_M,
+    "DATE-OBS": "2022-11-09T00:50:00",
+    "ENERGY_L": 4,
+    "ENERGY_H": 10,
+    "BUNIT": "ct",
+}
+
+
+def test_pixels_lie_where_the_header_says() -> None:
+    from astropy.wcs import WCS
+
+    image = SkyImage.of_header(np.zeros((40, 65)), HEADER)
+    columns, rows = np.array([0.0, 64.0, 12.5]), np.array([0.0, 39.0, 30.25])
+    x, y = image.sky(columns, rows)
+    plain = {key: value for key, value in HEADER.items() if key != "DATE-OBS"}
+    degrees = WCS(plain).all_pix2world(columns, rows, 0)
+    expected = [np.where(value > 180, value - 360, value) * 3600 for value in degrees]
+    np.testing.assert_allclose([x, y], expected, rtol=0, atol=0.01)
+    assert image.title == "4–10 keV   2022-11-09 00:50:00"
+
+
+def test_a_rotation_angle_means_the_same_as_its_matrix() -> None:
+    angle = {key: value for key, value in HEADER.items() if not key.startswith("PC")} | {"CROTA2": np.rad2deg(ANGLE)}
+    by_angle, by_matrix = (SkyImage.of_header(np.zeros((2, 2)), header) for header in (angle, HEADER))
+    np.testing.assert_allclose(by_angle.matrix, by_matrix.matrix)
+
+
+def test_a_map_gives_its_own_place() -> None:
+    from sunpy.map import Map
+
+    data = np.zeros((40, 65))
+    data[10, 50] = 1.0
+    sky_map = Map(data, dict(HEADER))
+    image = SkyImage.of_map(sky_map)
+    world = sky_map.wcs.pixel_to_world(50, 10)
+    np.testing.assert_allclose(image.peak_xy(), [world.Tx.to_value("arcsec"), world.Ty.to_value("arcsec")], atol=0.01)
+    assert image.observer.rsun_arcsec == pytest.approx(sky_map.rsun_obs.to_value("arcsec"), rel=1e-6)
+
+
+def test_the_grid_is_that_of_the_sun() -> None:
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+    from sunpy.coordinates import HeliographicStonyhurst, Helioprojective
+
+    observer = Observer(7.3e10, 61.0, -5.5, 1970.0)
+    place = HeliographicStonyhurst(61 * u.deg, -5.5 * u.deg, 7.3e10 * u.m, obstime="2022-11-09")
+    longitude, latitude = np.array([61.0, 30.0, 100.0, 61.0]), np.array([-5.5, 40.0, -60.0, 80.0])
+    surface = SkyCoord(
+        longitude * u.deg, latitude * u.deg, R_SUN_M * u.m, frame=HeliographicStonyhurst(obstime="2022-11-09")
+    )
+    seen = surface.transform_to(Helioprojective(observer=place, obstime="2022-11-09"))
+    x, y = heliographic_to_sky(longitude, latitude, observer)
+    np.testing.assert_allclose(x, seen.Tx.to_value("arcsec"), atol=0.05)
+    np.testing.assert_allclose(y, seen.Ty.to_value("arcsec"), atol=0.05)
+
+
+def test_the_far_side_is_not_drawn_and_the_grid_ends_at_the_limb() -> None:
+    from stixflow.ephemeris import apparent_radius
+
+    observer = Observer(7.3e10, 61.0, -5.5, float(apparent_radius(7.3e10)))
+    longitude, latitude = np.meshgrid(np.arange(-180, 180, 1.0), np.arange(-90, 91, 1.0))
+    radius = np.hypot(*heliographic_to_sky(longitude, latitude, observer))
+    assert np.isnan(radius[0:20, 61]).all() or np.isfinite(radius).any()
+    assert np.isnan(heliographic_to_sky(61.0 + 180, 0.0, observer)).all()
+    assert np.nanmax(radius) <= observer.rsun_arcsec * (1 + 1e-4)
+    assert np.nanmax(radius) > observer.rsun_arcsec * 0.99
+
+
+@pytest.mark.parametrize("name", ["DSUN_OBS", "CRPIX1", "HGLT_OBS"])
+def test_an_image_without_a_place_is_refused(name: str) -> None:
+    header = {key: value for key, value in HEADER.items() if key != name}
+    with pytest.raises(InputFileError, match=name):
+        SkyImage.of_header(np.zeros((2, 2)), header)
+
+
+def test_figure_shows_the_source_its_contour_and_the_marks(image: SkyImage) -> None:
+    x, y = image.peak_xy()
+    figure = image_figure(image, marks=[Mark(x, y, "found"), Mark(x + 5, y, "true", "truth")], field_of_view=60)
+    axes = figure.axes[0]
+    assert axes.get_xlim() == pytest.approx((x - 30, x + 30))
+    assert axes.get_ylim() == pytest.approx((y - 30, y + 30))
+    contour = next(artist for artist in axes.collections if hasattr(artist, "levels"))
+    assert contour.levels.tolist() == pytest.approx([image.data.max() / 2])
+    vertices = contour.get_paths()[0].vertices
+    assert np.ptp(vertices[:, 0]) == pytest.approx(2 * 3 * 2 * np.sqrt(np.log(2)), rel=0.1)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["found", "true"]
+
+
+def test_the_array_is_drawn_where_the_contour_is(image: SkyImage) -> None:
+    axes = image_figure(image).axes[0]
+    drawn = axes.images[0]
+    on_screen = drawn.get_transform().transform([[38.0, 35.0]])
+    np.testing.assert_allclose(axes.transData.inverted().transform(on_screen)[0], image.peak_xy(), atol=1e-6)
+
+
+def test_panels_stand_side_by_side(image: SkyImage) -> None:
+    figure = image_figure([image, image], title="two", theme="dark")
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.images] == ["clean", "clean"]
+    png = figure_png(figure)
+    assert png.startswith(b"\x89PNG")
+    assert png == figure_png(image_figure([image, image], title="two", theme="dark"))
+
+
+def test_an_empty_image_has_no_contour(image: SkyImage) -> None:
+    empty = SkyImage(np.zeros((5, 5)), (2, 2), (0, 0), ((1, 0), (0, 1)), image.observer)
+    figure = image_figure(empty)
+    assert not any(hasattr(artist, "levels") for artist in figure.axes[0].collections)
+    figure_png(figure)
+
+
+def test_no_image_no_figure() -> None:
+    with pytest.raises(UsageError, match="no image"):
+        image_figure([])
