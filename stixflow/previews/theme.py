@@ -34,8 +34,8 @@ THEMES: Mapping[str, Theme] = MappingProxyType(
             ink="#1c2733",
             faint="#5b6876",
             line="#d9dfe5",
-            accent="#d9480f",
-            bands=("#1d5fa8", "#0f9d8a", "#c98a00", "#c4476f", "#6b5ca5"),
+            accent="#c2410c",
+            bands=("#1d5fa8", "#0b8a79", "#b07700", "#c4476f", "#6b5ca5"),
         ),
         "dark": Theme(
             ground="#161b22",
