@@ -419,26 +419,34 @@ class Catalog:
         """Return the flares whose peak lies in ``[start, stop)``, by peak; times are pandas Timestamps."""
         table = tables.flare
         query = (
-            sa.select(table, tables.partition.c.key.label("day"), tables.partition.c.run_id)
+            sa.select(
+                table,
+                tables.partition.c.key.label("day"),
+                tables.partition.c.run_id,
+                tables.location.c.attrs.label("location"),
+            )
             .join(tables.current, tables.current.c.partition_id == table.c.partition_id)
             .join(tables.partition, tables.partition.c.id == table.c.partition_id)
+            .join(tables.location, tables.location.c.flare_id == table.c.flare_id, isouter=True)
             .order_by(table.c.peak, table.c.flare_id)
         )
         query = _where(query, table, flare_id=None if flare_id is None else str(flare_id))
         query = _between(query, table.c.peak, start, stop)
         return [_read_flare(row) for row in self._rows(query)]
 
-    def locate_flare(self, flare_id: str, location: Mapping[str, object]) -> None:
-        """Add where a flare is to its row: columns as `x_hpc`, `y_hpc`; earlier ones of the same name are replaced."""
-        found = (
-            sa.select(tables.flare.c.id, tables.flare.c.attrs)
-            .join(tables.current, tables.current.c.partition_id == tables.flare.c.partition_id)
-            .where(tables.flare.c.flare_id == flare_id)
-        )
+    def locate_flare(self, flare_id: object, location: Mapping[str, object]) -> None:
+        """Add where a flare is to what `flares` returns for it: columns as `x_hpc`, `y_hpc`.
+
+        The location stays with the flare when its day is published again; columns of the same name are replaced.
+        """
+        table, name = tables.location, str(flare_id)
         with writing(self._engine) as connection:
-            for row in connection.execute(found).all():
-                attrs = to_json(from_json(row.attrs) | dict(location))
-                connection.execute(tables.flare.update().where(tables.flare.c.id == row.id).values(attrs=attrs))
+            found = connection.execute(sa.select(table.c.attrs).where(table.c.flare_id == name)).scalar()
+            if found is None:
+                connection.execute(table.insert().values(flare_id=name, attrs=to_json(location)))
+            else:
+                attrs = to_json(from_json(found) | dict(location))
+                connection.execute(table.update().where(table.c.flare_id == name).values(attrs=attrs))
 
     def replace_images(
         self, flare_id: str, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str
@@ -647,7 +655,8 @@ def _flare_row(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
 def _read_flare(row: dict[str, Any]) -> dict[str, Any]:
     del row["id"], row["partition_id"]
     attrs = from_json(row.pop("attrs"))
-    return attrs | _with_times(row, "start", "peak", "stop")
+    location = from_json(row.pop("location") or "{}")
+    return attrs | location | _with_times(row, "start", "peak", "stop")
 
 
 def _image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:

@@ -149,6 +149,14 @@ flare = Table(
     Index("flare_peak", "peak"),
 )
 
+location = Table(
+    "location",
+    _metadata,
+    Column("flare_id", Text, primary_key=True),
+    Column("attrs", Text, nullable=False),
+)
+"""Beside `flare`, because a day whose light curve is published again has new flare rows for flares already located."""
+
 image = Table(
     "image",
     _metadata,

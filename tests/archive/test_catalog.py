@@ -248,6 +248,15 @@ class TestFlares:
         assert (row["goes"], row["loc"], row["seen"], row["ok"], row["n"]) == ("C1.2", None, exact, True, 3)
         assert (row["day"], row["run_id"], row["peak_counts"]) == ("2022-11-09", "R1", 5.0)
 
+    def test_a_location_outlives_the_light_curve_it_was_found_in(self, catalog: Catalog) -> None:
+        catalog.replace_flares(_publish(catalog, "R1"), [_flare(1, "2022-11-09T01"), _flare(2, "2022-11-09T02")])
+        catalog.locate_flare("1", {"x_hpc": 100.0, "ambiguous": True})
+        catalog.locate_flare("1", {"x_hpc": 200.0})
+        catalog.replace_flares(_publish(catalog, "R2"), [_flare(1, "2022-11-09T01"), _flare(2, "2022-11-09T02")])
+        first, second = catalog.flares()
+        assert (first["x_hpc"], first["ambiguous"]) == (200.0, True)
+        assert "x_hpc" not in second
+
     def test_replacing_replaces(self, catalog: Catalog) -> None:
         partition_id = _publish(catalog, "R1")
         catalog.replace_flares(partition_id, [_flare(1, "2022-11-09T01")])
@@ -279,6 +288,22 @@ def test_an_image_takes_the_place_of_its_earlier_self(catalog: Catalog) -> None:
     assert [row["image_id"] for row in catalog.images(7)] == ["a"]
     assert catalog.images(image_id="b")[0]["sigma"] == [1.0, 2.0]
     assert catalog.images(start="2022-11-09T02") == []
+
+
+def test_the_images_of_a_flare_are_replaced_together(catalog: Catalog) -> None:
+    catalog.add_images([_image("a"), _image("b"), _image("c", flare_id=8)], run_id="R1")
+    catalog.replace_images("7", [_image("d")], run_id="R2")
+    assert [row["image_id"] for row in catalog.images()] == ["c", "d"]
+    catalog.replace_images("8", [], run_id="R2")
+    assert [row["image_id"] for row in catalog.images()] == ["d"]
+
+
+def test_what_a_stage_has_done_is_known_by_its_inputs(catalog: Catalog) -> None:
+    catalog.mark_done("flares", {"1": "x", "2": "y"}, run_id="R1")
+    catalog.mark_done("flares", {"2": "z"}, run_id="R2")
+    catalog.mark_done("images", {"2": "other"}, run_id="R2")
+    assert catalog.done("flares") == {"1": "x", "2": "z"}
+    assert catalog.done("soup") == {}
 
 
 def test_text_is_data_never_sql(catalog: Catalog) -> None:
