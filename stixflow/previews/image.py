@@ -113,8 +113,9 @@ class Mark:
 
     x: float
     y: float
-    label: str = ""
     kind: Literal["truth", "found"] = "found"
+    label: str = ""
+    """Text of the legend; empty for the kind."""
 
 
 def image_figure(
@@ -285,10 +286,9 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
 
     outline = [withStroke(linewidth=3.2, foreground="#000000")]
     for mark in marks:
-        label = mark.label or None
-        style = _MARKS[mark.kind]
+        label, style = mark.label or mark.kind, _MARKS[mark.kind]
         axes.plot([mark.x], [mark.y], linestyle="none", markeredgewidth=1.5, path_effects=outline, label=label, **style)
-    if any(mark.label for mark in marks):
+    if marks:
         box = {"facecolor": "black", "framealpha": 0.45, "edgecolor": "none"}
         axes.legend(loc="lower right", markerscale=0.65, fontsize=7.5, labelcolor="white", **box)
 

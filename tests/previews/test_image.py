@@ -106,7 +106,7 @@ def test_an_image_without_a_place_is_refused(name: str) -> None:
 
 def test_figure_shows_the_source_its_contour_and_the_marks(image: SkyImage) -> None:
     x, y = image.peak_xy()
-    figure = image_figure(image, marks=[Mark(x, y, "found"), Mark(x + 5, y, "true", "truth")], field_of_view=60)
+    figure = image_figure(image, marks=[Mark(x, y), Mark(x + 5, y, "truth", "where it was")], field_of_view=60)
     axes = figure.axes[0]
     assert axes.get_xlim() == pytest.approx((x - 30, x + 30))
     assert axes.get_ylim() == pytest.approx((y - 30, y + 30))
@@ -114,7 +114,7 @@ def test_figure_shows_the_source_its_contour_and_the_marks(image: SkyImage) -> N
     assert contour.levels.tolist() == pytest.approx([image.data.max() / 2])
     vertices = contour.get_paths()[0].vertices
     assert np.ptp(vertices[:, 0]) == pytest.approx(2 * 3 * 2 * np.sqrt(np.log(2)), rel=0.1)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["found", "true"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["found", "where it was"]
 
 
 def test_the_array_is_drawn_where_the_contour_is(image: SkyImage) -> None:

@@ -54,7 +54,7 @@ def full(lightcurve: xr.Dataset, flares: pd.DataFrame, image: SkyImage) -> dict[
         "facts": {"flares found": "1 of 2", "packets": 12034},
         "lightcurve": lightcurve,
         "flares": flares,
-        "pictures": [Picture([image], [Mark(701, -399, "true", "truth")], "CLEAN of the first flare", 60.0)],
+        "pictures": [Picture([image], [Mark(701, -399, "truth")], "CLEAN of the first flare", 60.0)],
         "comparison": [
             {
                 "truth": {"peak": np.datetime64("2022-03-01T01:30:00"), "position": [700.0, -400.0]},
@@ -116,7 +116,7 @@ def test_pictures_can_be_read_without_seeing_them(
     assert "2 flares, peaking at 01:30, 01:37" in curve
     x, y = image.peak_xy()
     assert f"brightest at x {x:.0f}, y {y:.0f} arcsec" in picture
-    assert "true at x 701, y -399 arcsec" in picture
+    assert "truth at x 701, y -399 arcsec" in picture
 
 
 def test_tables_and_language_are_marked_up(
