@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,14 @@ _FLARE_TABLE = {
     "goes_class": "GOES class (estimated)",
     "upper_energy_keV": "up to keV",
 }
+_LABELS = {
+    "": "flare",
+    "goes_class": "GOES class",
+    "position_hpc": "helioprojective x, y (arcsec)",
+    "position_sigma": "± (arcsec)",
+    "flux_4_10": "flux 4–10 keV",
+}
+_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,7 +274,7 @@ def _cell(value: object, style: str, more: str = "") -> str:
 
 
 def _label(key: str) -> str:
-    return key.replace("_arcsec", " (arcsec)").replace("_", " ")
+    return _LABELS.get(key) or key.replace("_arcsec", " (arcsec)").replace("_", " ")
 
 
 def _text(value: object) -> str:
@@ -274,7 +283,7 @@ def _text(value: object) -> str:
         return ", ".join(map(_text, value))
     if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return "–"
-    if isinstance(value, (datetime, np.datetime64)):
+    if isinstance(value, (datetime, np.datetime64)) or (isinstance(value, str) and _ISO_TIME.fullmatch(value)):
         return f"{pd.Timestamp(value).round('s'):%Y-%m-%d %H:%M:%S}"
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"

@@ -58,7 +58,7 @@ def full(lightcurve: xr.Dataset, flares: pd.DataFrame, image: SkyImage) -> dict[
         "comparison": [
             {
                 "truth": {"peak": np.datetime64("2022-03-01T01:30:00"), "position": [700.0, -400.0]},
-                "found": {"peak": pd.Timestamp("2022-03-01T01:30:02"), "position": (701.234567, -399.0)},
+                "found": {"peak": "2022-03-01T01:30:02.017024812", "position": (701.234567, -399.0)},
                 "position_error_arcsec": 1.58,
             },
             {"truth": {"peak": np.datetime64("2022-03-01T01:50:00")}, "found": None, "position_error_arcsec": None},
