@@ -83,7 +83,8 @@ def test_the_header_says_what_was_observed_and_how(tmp_path: Path) -> None:
     wanted = {
         "TELESCOP": "SOLO/STIX", "INSTRUME": "STIX", "OBSRVTRY": "Solar Orbiter", "DATE-OBS": "2022-11-09T00:50:00.000",
         "DATE-BEG": "2022-11-09T00:50:00.000", "DATE-AVG": "2022-11-09T00:50:30.000",
-        "DATE-END": "2022-11-09T00:51:00.000", "ENERGY_L": 6.0, "ENERGY_H": 10.0, "CNTS_TOT": 12345.0, "CNTS_BKG": 45.0, "ALG_USED": "CLEAN", "CLN_GAIN": 0.1,
+        "DATE-END": "2022-11-09T00:51:00.000", "ENERGY_L": 6.0, "ENERGY_H": 10.0, "CNTS_TOT": 12345.0,
+        "CNTS_BKG": 45.0, "ALG_USED": "CLEAN", "CLN_GAIN": 0.1,
         "CLN_NMAX": 200, "CLN_BEAM": 12.0, "WEIGHT": "natural", "STX_PSRC": "attitude", "FLNM_SCI": "science.fits",
         "RSUN_REF": 695700000.0, "RSUN_ARC": 1612.0, "HGLN_OBS": -24.2, "CUNIT1": "arcsec",
     }  # fmt: skip
