@@ -167,6 +167,8 @@ def _draw_image(
     marks: Sequence[Mark],
     field_of_view: float | None,
 ) -> None:
+    from matplotlib.ticker import ScalarFormatter
+
     dress(axes, look)
     drawn = _draw_pixels(axes, image)
     _set_field(axes, image, field_of_view)
@@ -177,10 +179,13 @@ def _draw_image(
     axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
     axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
     axes.set_title(image.title, loc="left", fontsize=9.5, color=look.ink)
-    bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02)
+    axes.locator_params(nbins=5)
+    powers = ScalarFormatter(useMathText=True)
+    powers.set_powerlimits((-2, 4))
+    bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02, format=powers)
     bar.ax.tick_params(colors=look.faint, labelsize=8)
     bar.outline.set_visible(False)
-    bar.ax.yaxis.get_offset_text().set_color(look.faint)
+    bar.ax.yaxis.get_offset_text().set(color=look.faint, fontsize=8)
     if image.unit:
         bar.set_label(image.unit, color=look.faint, fontsize=8)
 
