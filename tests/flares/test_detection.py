@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_operational_flares(day: str, shared: Path, request: pytest.FixtureReque
     for ours, theirs in {"start": "start_UTC", "peak": "peak_UTC", "stop": "end_UTC"}.items():
         assert (np.abs(found[ours] - expected[theirs]) <= half_ms).all()
     for level in (10, 50, 70):
-        pairs = [eval(text) for text in expected[f"PH{level}"]]
+        pairs = [literal_eval(text) for text in expected[f"PH{level}"]]
         for side, name in enumerate((f"start_{level}", f"stop_{level}")):
             assert [f"{time:%H:%M:%S.%f}"[:-3] for time in found[name]] == [pair[side] for pair in pairs]
     same = {
