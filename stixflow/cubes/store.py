@@ -14,21 +14,21 @@ import hashlib
 import json
 import math
 import os
-import secrets
-import shutil
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import product as cross
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
 from stixflow.cubes.check import check_dataset
+from stixflow.cubes.files import READERS, Files, open_files
 from stixflow.cubes.model import PRODUCTS, Layout, Variable
 from stixflow.errors import SchemaError, StoreError, UsageError
 
@@ -40,8 +40,6 @@ MANIFEST_VERSION = 1
 
 _WHOLE_BYTES = 1 << 20
 """An array up to this size is one chunk: cutting it would cost more requests than it saves bytes."""
-_READERS = 8
-"""Threads that wait for many objects at once."""
 _EPOCH_UNITS = "nanoseconds since 1970-01-01"
 
 
@@ -102,7 +100,7 @@ def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> 
     _check_boxes(datasets)
     objects = _encode(datasets)
     manifest = _manifest(objects)
-    files = _filesystem(url)
+    files = open_files(url)
     digest = str(manifest["digest"])
     if not _already_written(files, digest):
         files.put(objects | {MANIFEST: _json(manifest)}, last=MANIFEST)
@@ -110,16 +108,16 @@ def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> 
 
 
 def open_store(
-    url: str | os.PathLike[str], box: int = 0, *, chunks: dict[str, int] | None = None, digest: str | None = None
+    url: str | os.PathLike[str], box: int = 0, *, digest: str | None = None, dask: bool = False
 ) -> xr.Dataset:
     """Open one box of a complete store; values are read when they are used.
 
     Parameters
     ----------
-    chunks
-        None for lazy indexing without Dask; ``{}`` for Dask arrays cut like the store.
     digest
         What the store should hold, as its `StoreRecord` said; None does not ask.
+    dask
+        Whether to return Dask arrays, cut as the store is; otherwise values are kept once they were read.
 
     Raises
     ------
@@ -129,19 +127,24 @@ def open_store(
     UsageError
         If the store has no such box.
     """
-    files = _filesystem(url)
+    files = open_files(url)
     _check_complete(files, digest)
-    try:
-        dataset: xr.Dataset = xr.open_zarr(
-            files.zarr_store(),
-            group=str(box),
-            chunks=chunks,
-            consolidated=True,
-            decode_timedelta=False,
-        )
-    except KeyError as error:
-        raise UsageError(f"{files.url} has no box {box}", advice="ask for one of its boxes") from error
-    return dataset
+    nodes = _read_nodes(files)
+    if str(box) not in nodes:
+        raise UsageError(f"{files.url} has no box {box}", expected="one of its boxes", advice="choose another")
+    prefix, attrs = f"{box}/", dict(nodes[str(box)]["attributes"])
+    beside = set(attrs.pop("coordinates", "").split())
+    variables = {
+        path.removeprefix(prefix): _lazy_variable(files.url, path, node, dask=dask)
+        for path, node in nodes.items()
+        if path.startswith(prefix)
+    }
+    coords = {name for name, variable in variables.items() if name in beside or variable.dims == (name,)}
+    return xr.Dataset(
+        {name: variable for name, variable in variables.items() if name not in coords},
+        {name: variables[name] for name in variables if name in coords},
+        attrs,
+    )
 
 
 def open_joined(stores: Sequence[tuple[str, str]]) -> xr.Dataset:
@@ -161,7 +164,7 @@ def open_joined(stores: Sequence[tuple[str, str]]) -> xr.Dataset:
         As `open_store`, for any of them.
     """
     first = open_store(stores[0][0], digest=stores[0][1])
-    with ThreadPoolExecutor(_READERS) as threads:
+    with ThreadPoolExecutor(READERS) as threads:
         opened = list(threads.map(lambda store: _open_quickly(*store), stores))
     urls = tuple(url for url, _ in stores)
     nodes = [nodes for nodes, _ in opened]
@@ -178,7 +181,7 @@ def open_joined(stores: Sequence[tuple[str, str]]) -> xr.Dataset:
 
 def verify_store(url: str | os.PathLike[str], digest: str | None = None) -> list[Defect]:
     """Read every object of a store and report whatever differs from its manifest, its metadata or `digest`."""
-    files = _filesystem(url)
+    files = open_files(url)
     try:
         manifest = _read_manifest(files)
     except StoreError as error:
@@ -191,19 +194,19 @@ def verify_store(url: str | os.PathLike[str], digest: str | None = None) -> list
 
 def delete_store(url: str | os.PathLike[str]) -> None:
     """Remove a store, the manifest first, so that a half removed one is no store; one that is not there is removed."""
-    _filesystem(url).remove()
+    open_files(url).remove(first=MANIFEST)
 
 
 def count_boxes(url: str | os.PathLike[str]) -> int:
     """Return how many boxes a store holds."""
-    keys = _read_manifest(_filesystem(url))["objects"]
+    keys = _read_manifest(open_files(url))["objects"]
     return len({key.split("/")[0] for key in keys if "/" in key})
 
 
 # What comes out -------------------------------------------------------------------------------------------------------
 
 
-def _check_complete(files: _Files, digest: str | None) -> None:
+def _check_complete(files: Files, digest: str | None) -> None:
     """Refuse a store of which an object is missing or cut short, at the cost of reading its manifest."""
     manifest = _read_manifest(files)
     problems = _missing(files.list(), manifest)
@@ -218,14 +221,14 @@ def _check_complete(files: _Files, digest: str | None) -> None:
         )
 
 
-def _read_nodes(files: _Files) -> dict[str, Any]:
+def _read_nodes(files: Files) -> dict[str, Any]:
     """Return the metadata of every group and array by its path."""
     nodes: dict[str, Any] = json.loads(files.get("zarr.json"))["consolidated_metadata"]["metadata"]
     return nodes
 
 
 def _open_quickly(url: str, digest: str) -> tuple[dict[str, Any], NDArray[np.datetime64]]:
-    files = _filesystem(url)
+    files = open_files(url)
     _check_complete(files, digest)
     nodes = _read_nodes(files)
     return nodes, _read_array(files, "0/time", nodes["0/time"]).view("datetime64[ns]")
@@ -254,25 +257,73 @@ def _joined_variable(
 
 
 def _read_block(block: NDArray[np.int64], *, urls: Sequence[str], path: str, wanted: np.dtype[Any]) -> NDArray[Any]:
-    files = _filesystem(urls[int(block[0])])
+    files = open_files(urls[int(block[0])])
     values = _read_array(files, path, json.loads(files.get(f"{path}/zarr.json")))
     return values.view(wanted) if wanted.kind == "M" else values.astype(wanted, copy=False)
 
 
-def _read_array(files: _Files, path: str, node: Mapping[str, Any]) -> NDArray[Any]:
-    """Read a whole array: one without shards here, any other through `zarr`."""
-    if node["codecs"] != _blosc_metadata(np.dtype(node["data_type"])):
+class _StoredArray(BackendArray):
+    """One array of a store, for xarray: holds where it is, reads what is asked for."""
+
+    def __init__(self, url: str, path: str, node: Mapping[str, Any]) -> None:
+        self.url, self.path, self.node = url, path, node
+        self.shape = tuple(node["shape"])
+        self.dtype = np.dtype("datetime64[ns]" if _is_time(node) else node["data_type"])
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        values = np.asarray(_read_array(open_files(self.url), self.path, self.node, key))
+        return values.view(self.dtype) if _is_time(self.node) else values
+
+
+def _lazy_variable(url: str, path: str, node: Mapping[str, Any], *, dask: bool) -> xr.Variable:
+    attrs = {name: value for name, value in node["attributes"].items() if not _is_time(node) or name == "long_name"}
+    wrap: Any = indexing
+    lazy = wrap.LazilyIndexedArray(_StoredArray(url, path, node))
+    kept = lazy if dask else wrap.MemoryCachedArray(wrap.CopyOnWriteArray(lazy))
+    variable = xr.Variable(node["dimension_names"], kept, attrs, fastpath=True)
+    is_index = variable.dims == (path.rpartition("/")[2],)
+    return (
+        variable.chunk(dict(zip(variable.dims, _chunks_of(node), strict=True))) if dask and not is_index else variable
+    )
+
+
+def _is_time(node: Mapping[str, Any]) -> bool:
+    return bool(node["attributes"].get("units") == _EPOCH_UNITS)
+
+
+def _chunks_of(node: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return what one read fetches, inside shards too."""
+    first = node["codecs"][0]
+    sharded = first["name"] == "sharding_indexed"
+    return tuple(
+        first["configuration"]["chunk_shape"] if sharded else node["chunk_grid"]["configuration"]["chunk_shape"]
+    )
+
+
+def _read_array(
+    files: Files, path: str, node: Mapping[str, Any], key: tuple[int | slice, ...] | None = None
+) -> NDArray[Any]:
+    """Read an array, or the part `key` of it: one of a single chunk here, in 0.1 ms, any other through `zarr`."""
+    part = ... if key is None else key
+    if tuple(node["shape"]) != _chunks_of(node) or node["codecs"] != _blosc_metadata(np.dtype(node["data_type"])):
         import zarr
 
-        return np.asarray(zarr.open_array(files.zarr_store(), path=path, mode="r")[...])
+        return np.asarray(zarr.open_array(_zarr_store(files), path=path, mode="r")[part])
     from numcodecs import blosc  # type: ignore[import-untyped]
 
-    shape, chunks = tuple(node["shape"]), tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
-    values = np.empty(tuple(math.ceil(n / c) * c for n, c in zip(shape, chunks, strict=True)), node["data_type"])
-    for index, key in _Grid(shape, chunks, None).object_keys():
-        part = np.frombuffer(blosc.decompress(files.get(f"{path}/{key}")), values.dtype).reshape(chunks)
-        values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, chunks, strict=True))] = part
-    return values[tuple(slice(n) for n in shape)]
+    data = files.get("/".join((path, "c", *["0"] * len(node["shape"]))))
+    return np.frombuffer(bytearray(blosc.decompress(data)), node["data_type"]).reshape(node["shape"])[part]
+
+
+def _zarr_store(files: Files) -> zarr.abc.store.Store:
+    from zarr.storage import FsspecStore, LocalStore
+
+    if "://" in files.url:
+        return FsspecStore.from_url(files.url, read_only=True)
+    return LocalStore(files.url, read_only=True)
 
 
 # What goes in ---------------------------------------------------------------------------------------------------------
@@ -293,7 +344,7 @@ def _check_boxes(datasets: Sequence[xr.Dataset]) -> None:
             )
 
 
-def _already_written(files: _Files, digest: str) -> bool:
+def _already_written(files: Files, digest: str) -> bool:
     if not files.exists(MANIFEST):
         return False
     if _read_manifest(files)["digest"] == digest:
@@ -476,7 +527,7 @@ def _digest_of(lines: Mapping[str, Sequence[object]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_manifest(files: _Files) -> dict[str, Any]:
+def _read_manifest(files: Files) -> dict[str, Any]:
     try:
         manifest = json.loads(files.get(MANIFEST))
         lines = {str(key): (int(size), str(digest)) for key, (size, digest) in manifest["objects"].items()}
@@ -505,7 +556,7 @@ def _missing(found: Mapping[str, int], manifest: Mapping[str, Any]) -> list[tupl
     return problems
 
 
-def _problems(files: _Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _problems(files: Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     found = files.list()
     gone = _missing(found, manifest)
     yield from gone
@@ -519,7 +570,7 @@ def _problems(files: _Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str,
         yield from _unexpected_keys(files, manifest)
 
 
-def _unexpected_keys(files: _Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _unexpected_keys(files: Files, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Compare the objects that the metadata imply with those of the manifest."""
     try:
         nodes = _read_nodes(files)
@@ -578,145 +629,3 @@ def _axes(datasets: Iterable[xr.Dataset]) -> str:
             total.update(f"{name} {dataset[name].dtype} {dataset[name].shape}\n".encode())
             total.update(np.ascontiguousarray(dataset[name].values).tobytes())
     return total.hexdigest()[:16]
-
-
-# Where stores are -----------------------------------------------------------------------------------------------------
-
-
-class _Files(Protocol):
-    """The objects below one URL."""
-
-    url: str
-
-    def exists(self, key: str) -> bool: ...
-
-    def list(self) -> dict[str, int]:
-        """Return every key with its length in bytes; nothing where there is no store."""
-
-    def get(self, key: str) -> bytes: ...
-
-    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]: ...
-
-    def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
-        """Write all objects, `last` after the others; leave nothing that could pass for a store on failure."""
-
-    def remove(self) -> None: ...
-
-    def zarr_store(self) -> zarr.abc.store.Store: ...
-
-
-def _filesystem(url: str | os.PathLike[str]) -> _Files:
-    """Return the door to the objects below `url`: the one place that knows kinds of storage."""
-    text = os.fspath(url)
-    scheme, colon, rest = text.partition("://")
-    if not colon:
-        return _LocalFiles(Path(text))
-    if scheme == "file":
-        return _LocalFiles(Path("/" + rest.lstrip("/")))
-    if scheme == "s3":
-        return _RemoteFiles(text)
-    raise UsageError(f"{text} has the scheme {scheme}", expected="a local path or s3://", advice="correct the root")
-
-
-class _LocalFiles:
-    def __init__(self, path: Path) -> None:
-        self.path, self.url = path, str(path)
-
-    def exists(self, key: str) -> bool:
-        return (self.path / key).is_file()
-
-    def list(self) -> dict[str, int]:
-        return dict(_walk(self.url, "")) if self.path.is_dir() else {}
-
-    def get(self, key: str) -> bytes:
-        return (self.path / key).read_bytes()
-
-    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        return ((key, self.get(key)) for key in keys)
-
-    def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
-        part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
-        try:
-            _write_files(part, {key: data for key, data in objects.items() if key != last})
-            _write_files(part, {last: objects[last]})
-            if self.path.exists() and not self.exists(last):
-                shutil.rmtree(self.path)
-            part.rename(self.path)
-        except OSError as error:
-            raise StoreError(
-                f"{self.url} could not be written: {error.strerror or error}",
-                expected="room and the right to write, and no other writer of the same store",
-                advice="make room or correct the rights, then run again: nothing of it is left behind",
-            ) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-    def remove(self) -> None:
-        if self.path.exists():
-            (self.path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(self.path)
-
-    def zarr_store(self) -> zarr.abc.store.Store:
-        from zarr.storage import LocalStore
-
-        return LocalStore(self.path, read_only=True)
-
-
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, f"{prefix}{entry.name}/")
-            else:
-                yield prefix + entry.name, entry.stat().st_size
-
-
-def _write_files(folder: Path, objects: Mapping[str, bytes]) -> None:
-    for parent in {(folder / key).parent for key in objects}:
-        parent.mkdir(parents=True, exist_ok=True)
-    for key, data in objects.items():
-        (folder / key).write_bytes(data)
-
-
-class _RemoteFiles:
-    """Objects in a bucket, through fsspec; a store is complete when its manifest is there."""
-
-    def __init__(self, url: str) -> None:
-        import fsspec  # type: ignore[import-untyped]
-
-        self.url = url.rstrip("/")
-        self._fs, self._path = fsspec.url_to_fs(self.url)
-
-    def exists(self, key: str) -> bool:
-        self._fs.invalidate_cache()
-        return bool(self._fs.exists(f"{self._path}/{key}"))
-
-    def list(self) -> dict[str, int]:
-        self._fs.invalidate_cache()
-        found = self._fs.find(self._path, detail=True)
-        return {name[len(self._path) + 1 :]: int(entry["size"]) for name, entry in found.items()}
-
-    def get(self, key: str) -> bytes:
-        return bytes(self._fs.cat_file(f"{self._path}/{key}"))
-
-    def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        with ThreadPoolExecutor(_READERS) as threads:
-            yield from zip(keys, threads.map(self.get, keys), strict=True)
-
-    def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
-        try:
-            self._fs.pipe({f"{self._path}/{key}": data for key, data in objects.items() if key != last})
-            self._fs.pipe_file(f"{self._path}/{last}", objects[last])
-        except OSError as error:
-            raise StoreError(f"{self.url} could not be written: {error}", advice="run again") from error
-
-    def remove(self) -> None:
-        if self.exists(MANIFEST):
-            self._fs.rm_file(f"{self._path}/{MANIFEST}")
-        if self.list():
-            self._fs.rm(self._path, recursive=True)
-
-    def zarr_store(self) -> zarr.abc.store.Store:
-        from zarr.storage import FsspecStore
-
-        return FsspecStore.from_url(self.url, read_only=True)

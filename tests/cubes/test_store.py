@@ -16,7 +16,7 @@ from example_cubes import make_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stixflow.cubes import store
+from stixflow.cubes import files, store
 from stixflow.cubes.model import PRODUCTS, Layout
 from stixflow.cubes.store import count_boxes, delete_store, open_store, verify_store, write_store
 from stixflow.errors import SchemaError, StoreError, UsageError
@@ -62,7 +62,7 @@ def test_what_was_written_is_what_opens(
         record = write_store(url, boxes)
     for index, box in enumerate(boxes):
         xr.testing.assert_identical(open_store(url, index, digest=record.digest).load(), box)
-        xr.testing.assert_identical(open_store(url, index, chunks={}).compute(), box)
+        xr.testing.assert_identical(open_store(url, index, dask=True).compute(), box)
     assert verify_store(url, record.digest) == []
     assert count_boxes(url) == record.boxes == len(boxes)
     assert record.n_time == sum(times for times, _ in sizes)
@@ -74,7 +74,7 @@ def test_values_are_read_when_used(url: Path) -> None:
     dataset = open_store(url)
     assert not dataset["counts"].variable._in_memory
     assert dataset["counts"].chunks is None
-    assert open_store(url, chunks={})["counts"].chunks is not None
+    assert open_store(url, dask=True)["counts"].chunks is not None
 
 
 def test_the_store_is_plain_zarr_for_others(url: Path) -> None:
@@ -165,7 +165,7 @@ class TestKillPoints:
     @pytest.mark.parametrize("after", [0, 1, 7, 25])
     def test_killed_while_writing_leaves_no_store_and_the_next_run_heals(self, url: Path, after: int) -> None:
         dataset = make_dataset("sci_pixels")
-        with patch.object(store.shutil, "rmtree"), pytest.raises(_Killed):
+        with patch.object(files.shutil, "rmtree"), pytest.raises(_Killed):
             _write_with(url, dataset, after, _Killed())
         assert not url.exists()
         with pytest.raises(StoreError, match="not there, or was never completed"):
