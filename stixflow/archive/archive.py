@@ -65,6 +65,15 @@ _FILE_COLUMNS = {
     "ingested": _TIME,
     "digest": _TEXT,
 }
+_COVERAGE_COLUMNS = {
+    "product": _TEXT,
+    "partitions": _WHOLE,
+    "start": _TIME,
+    "stop": _TIME,
+    "n_bytes": _WHOLE,
+    "n_time": _WHOLE,
+    "incomplete": _WHOLE,
+}
 _QUARANTINE_COLUMNS = {"file": _TEXT, "reason": _TEXT, "offset": _REAL, "n_bytes": _REAL, "path": _TEXT}
 
 
@@ -108,14 +117,12 @@ class Archive:
         self.catalog = Catalog(catalog or _sqlite_url(self.root, create=create))
 
     def __repr__(self) -> str:
-        published = self.catalog.partitions()
+        totals = self.catalog.totals()
         lines = [f"<stixflow.Archive {self.root}>"]
-        for product in PRODUCTS:
-            mine = [item for item in published if item.product == product]
-            if mine:
-                first, last = min(item.start for item in mine), max(item.stop for item in mine)
-                lines.append(f"  {product:16s} {len(mine):6d} partitions  {iso(first)} to {iso(last)}")
-        lines.append(f"  {len(self.catalog.flares())} flares, {len(self.catalog.images())} images")
+        for row in self.catalog.coverage():
+            span = f"{iso(row['start'])} to {iso(row['stop'])}"
+            lines.append(f"  {row['product']:16s} {row['partitions']:6d} partitions  {span}")
+        lines.append(f"  {totals['flares']} flares, {totals['images']} images")
         return "\n".join(lines)
 
     def close(self) -> None:
@@ -203,6 +210,10 @@ class Archive:
     def runs(self) -> pd.DataFrame:
         """Return what was run on this archive, the latest first."""
         return _frame(self.catalog.runs(), _RUN_COLUMNS)
+
+    def coverage(self) -> pd.DataFrame:
+        """Return what is published of each product: partitions, span, size."""
+        return _frame(self.catalog.coverage(), _COVERAGE_COLUMNS)
 
     def files(self) -> pd.DataFrame:
         """Return the input files with the balance of their packets."""

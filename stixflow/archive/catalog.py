@@ -373,6 +373,25 @@ class Catalog:
             query = query.where(tables.current.c.start < to_ns(stop))
         return [_read_partition(row) for row in self._rows(query)]
 
+    def coverage(self) -> list[dict[str, Any]]:
+        """Return for each product how many partitions are published, their span, bytes, time bins and gaps in them."""
+        table = tables.partition
+        query = (
+            sa.select(
+                table.c.product,
+                sa.func.count().label("partitions"),
+                sa.func.min(table.c.start).label("start"),
+                sa.func.max(table.c.stop).label("stop"),
+                sa.func.sum(table.c.n_bytes).label("n_bytes"),
+                sa.func.sum(table.c.n_time).label("n_time"),
+                sa.func.sum(sa.case((table.c.complete, 0), else_=1)).label("incomplete"),
+            )
+            .join(tables.current, tables.current.c.partition_id == table.c.id)
+            .group_by(table.c.product)
+            .order_by(table.c.product)
+        )
+        return [_with_times(row, "start", "stop") for row in self._rows(query)]
+
     def history(self, product: str, key: str) -> list[Partition]:
         """Return every partition that was ever staged for a key, the oldest first."""
         table = tables.partition
@@ -489,6 +508,17 @@ class Catalog:
         query = sa.select(table).order_by(table.c.start, table.c.image_id)
         query = _where(query, table, flare_id=None if flare_id is None else str(flare_id), image_id=image_id)
         return [_read_image(row) for row in self._rows(_between(query, table.c.start, start, stop))]
+
+    def totals(self) -> dict[str, int]:
+        """Return how many files, quarantined pieces, published flares and images there are."""
+        shown = sa.select(tables.flare.c.id).join(
+            tables.current, tables.current.c.partition_id == tables.flare.c.partition_id
+        )
+        counted = {"files": tables.file, "quarantined": tables.quarantine, "images": tables.image}
+        selected = {name: sa.select(sa.func.count()).select_from(table) for name, table in counted.items()}
+        selected["flares"] = sa.select(sa.func.count()).select_from(shown.subquery())
+        query = sa.select(*(part.scalar_subquery().label(name) for name, part in selected.items()))
+        return self._rows(query)[0]
 
     # What stages have done --------------------------------------------------------------------------------------------
 

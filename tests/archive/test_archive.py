@@ -208,6 +208,14 @@ class TestTables:
         assert archive.quarantine("R1").loc[0, "reason"] == "bad length"
         assert len(archive.quarantine("R2")) == len(archive.files()) == 0
 
+    def test_coverage_sums_what_is_published(self, archive: Archive) -> None:
+        _add(archive, [_day(DAYS[0], seed=3)], DAYS[0], "R2", complete=False)
+        (row,) = archive.coverage().to_dict("records")
+        assert (row["product"], row["partitions"], row["n_time"], row["incomplete"]) == ("ql_lightcurve", 3, 72, 1)
+        assert row["n_bytes"] == sum(item.n_bytes for item in archive.catalog.partitions())
+        assert (row["start"], row["stop"]) == (pd.Timestamp("2022-11-08"), pd.Timestamp("2022-11-12"))
+        assert archive.catalog.totals() == {"files": 0, "quarantined": 0, "images": 0, "flares": 0}
+
     def test_the_repr_says_what_is_there(self, archive: Archive) -> None:
         assert "3 partitions  2022-11-08T00:00:00.000 to 2022-11-12T00:00:00.000" in repr(archive)
 
