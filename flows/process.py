@@ -38,6 +38,7 @@ def process_flow() -> Any:
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
+    @flow(name="process", validate_parameters=False, persist_result=False)
     def process(
         paths: list[str], archive: str, workers: int | None = None, progress: Progress | None = None
     ) -> dict[str, Any]:
@@ -47,15 +48,17 @@ def process_flow() -> Any:
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():
                 # A stage is bound to its run: Prefect sees no argument that it would have to hash or store.
-                task(stage, name=name, cache_policy=NO_CACHE, persist_result=False)()
+                task(name=name, cache_policy=NO_CACHE, persist_result=False)(stage)()
         return run.report()
 
-    return flow(process, name="process", validate_parameters=False, persist_result=False)
+    return process
 
 
 def _prepare_environment(archive: str) -> None:
     """Set what Prefect reads at import, where the user has not."""
     state = Path(archive).resolve() / "prefect" if "://" not in archive else Path.home() / ".stixflow" / "prefect"
+    # Prefect makes its home, but not the folders above it.
+    state.mkdir(parents=True, exist_ok=True)
     for name, value in {
         "PREFECT_HOME": str(state),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

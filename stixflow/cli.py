@@ -297,7 +297,9 @@ def _command(commands: Any, name: str, run: Command, summary: str, more: str = "
 
 
 def _add_archive(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--archive", help="root of the archive; default STIXFLOW_ARCHIVE, stixflow.toml, or ./stixflow-archive")
+    parser.add_argument(
+        "--archive", help="root of the archive; default STIXFLOW_ARCHIVE, stixflow.toml, or ./stixflow-archive"
+    )
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from stixflow.time import TimeRange
 
 LOCATION_ENERGY = (6.0, 10.0)
 """Energies of the full-disk location, keV: the thermal source, above the strongest attenuation of the window."""
+SIGNIFICANT_SIGMAS = 5.0
+"""How far a further selection must stand out of the background to be worth a map."""
 _LARGEST_RSUN_ARCSEC = 3450.0
 """Apparent radius of the Sun at the smallest perihelion of the mission, for a spacecraft at an unknown distance."""
 
@@ -33,6 +35,8 @@ class SourceImages:
     observer: Observer | None
     images: tuple[xr.Dataset, ...]
     """One stack per method, one map per selection, all centred on the location."""
+    dropped: Mapping[tuple[float, float], str]
+    """Energy ranges without a map, and why."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -76,7 +80,8 @@ def image_source(
         Time ranges with energy ranges in keV; the first is where the source is located, in 6-10 keV if the data reach
         that, else in its own energies.
     ephemeris
-        Dataset of the product `ephemeris`; without one, or where it does not cover the time, the position stays in the STIX frame.
+        Dataset of the product `ephemeris`; without one, or where it does not cover the time, the position stays in the
+        STIX frame.
     methods
         For `reconstruct`.
     size, pixel
@@ -99,13 +104,34 @@ def image_source(
         center=center,
     )
     where = (location.x, location.y)
-    data = stack(
-        [visibilities(pixels, when, keV, background, location=where, center=where) for when, keV in selections]
-    )
+    parts = [visibilities(pixels, when, keV, background, location=where, center=where) for when, keV in selections]
+    # The first selection is what was located and asked for; a further band may hold nothing but background.
+    seen = [index == 0 or _significance(part) >= SIGNIFICANT_SIGMAS for index, part in enumerate(parts)]
+    data = stack([part for part, is_seen in zip(parts, seen, strict=True) if is_seen])
     grid = Grid(size, pixel, center=where)
     if location.ambiguous:
         warnings = (*warnings, "the location is ambiguous: a source elsewhere fits almost as well")
-    return SourceImages(location, point, place, tuple(reconstruct(data, grid, method) for method in methods), warnings)
+    return SourceImages(
+        location,
+        point,
+        place,
+        tuple(reconstruct(data, grid, method) for method in methods),
+        {selections[i][1]: _faint(part) for i, part in enumerate(parts) if not seen[i]},
+        warnings,
+    )
+
+
+def _significance(data: xr.Dataset) -> float:
+    """Net counts over their error, all sub-collimators of a selection together."""
+    error = float(np.sqrt((data["rate_sigma"] ** 2).sum()))
+    return float(data["rate"].sum()) / error if error else 0.0
+
+
+def _faint(data: xr.Dataset) -> str:
+    return (
+        f"nothing but background: {float(data['net_counts'][0]):.0f} of {float(data['counts'][0]):.0f} counts left, "
+        f"{_significance(data):.1f} sigma"
+    )
 
 
 def _attitude(

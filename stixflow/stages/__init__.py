@@ -1,8 +1,8 @@
 """The stages of a run: plan jobs from the catalog, fan them out, record what came of them.
 
-This is the coordinating process, the only writer of the catalog. The same stages run serially, on a Dask cluster, or each as a
-task of the Prefect flow; what ran, and what is still to do, is always read from the catalog, so a run that was killed is healed
-by the next one.
+This is the coordinating process, the only writer of the catalog. The same stages run serially, on a Dask cluster, or
+each as a task of the Prefect flow; what ran, and what is still to do, is always read from the catalog, so a run that
+was killed is healed by the next one.
 """
 
 from __future__ import annotations

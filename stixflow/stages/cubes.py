@@ -11,6 +11,8 @@ from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.run import Run
 
+_NOTHING_INSIDE = "cubes without a bin inside"
+
 
 def build_cubes(run: Run) -> None:
     """Build, verify and publish every partition whose inputs are not those of the published one."""
@@ -19,7 +21,9 @@ def build_cubes(run: Run) -> None:
     sets = {(job.product, job.key): items for job, items in stale}
     for job, built in run.fan_out("cubes", jobs.build, todo, lambda job: f"{job.product} {job.key}"):
         if built is None:
-            run.skip("cubes", f"{job.product} {job.key}", "its packets only come near the border of the day")
+            label = f"{job.product} {job.key}"
+            run.archive.catalog.mark_done(_NOTHING_INSIDE, {label: _digest(job.inputs)}, run_id=run.run_id)
+            run.skip("cubes", label, "its packets only come near the border of the day")
         else:
             _publish(run, job, built, sets[job.product, job.key])
 
@@ -29,18 +33,19 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
     for item in run.archive.catalog.packet_sets():
         if item.product != jobs.UNDECODED:
             groups.setdefault((item.product, item.key), []).append(item)
-    published = {(p.product, p.key): p.input_digest for p in run.archive.catalog.partitions()}
+    catalog = run.archive.catalog
+    made = {f"{p.product} {p.key}": p.input_digest for p in catalog.partitions()} | catalog.done(_NOTHING_INSIDE)
     stale = []
     for (product, key), items in groups.items():
         chosen = _chosen(product, items)
         inputs = tuple((item.path, item.digest) for item in chosen)
-        if published.get((product, key)) != _digest(inputs):
+        if made.get(f"{product} {key}") != _digest(inputs):
             stale.append((jobs.BuildJob(product, key, inputs, run.archive.root, run.run_id), chosen))
     return stale
 
 
 def _chosen(product: str, items: list[PacketSet]) -> list[PacketSet]:
-    """Take every packet set of a partition; of several ephemeris files of one day the one of the last name, V02 after V01."""
+    """Take every packet set of a partition; of several ephemeris files of one day the last by name, V02 after V01."""
     if product == "ephemeris":
         return [max(items, key=lambda item: (str(item.attrs.get("name", "")), item.digest))]
     return items

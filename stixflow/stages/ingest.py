@@ -107,21 +107,25 @@ def _ingest_ancillary(run: Run, path: Path, digest: str) -> None:
 
 
 def _register(run: Run, path: Path, digest: str, framed: jobs.Framed) -> None:
-    books = {
-        "packets_in": framed.packets_in,
-        "used": framed.used,
-        "duplicates": framed.duplicates,
-        "rejected": len(framed.rejected),
-    }
     sets = [
         PacketSet(s.product, s.key, s.digest, s.path, s.n_packets, digest, {"n_home": s.n_home}) for s in framed.sets
     ]
     run.archive.catalog.register_file(
-        FileEntry(digest, path.name, "telemetry", path.stat().st_size, **books),
+        FileEntry(
+            digest,
+            path.name,
+            "telemetry",
+            path.stat().st_size,
+            framed.packets_in,
+            framed.used,
+            framed.duplicates,
+            len(framed.rejected),
+        ),
         run_id=run.run_id,
         packet_sets=sets,
         quarantined=[Quarantined(path.name, r.reason, r.offset, r.n_bytes, r.path) for r in framed.rejected],
     )
     run.counts["files"] += 1
-    run.balance.update(books)
+    run.balance.update(packets_in=framed.packets_in, used=framed.used, duplicates=framed.duplicates)
+    run.balance.update(rejected=len(framed.rejected))
     run.not_decoded.update(framed.not_decoded)

@@ -77,7 +77,8 @@ def format_status(status: Mapping[str, Any]) -> str:
     for name, product in status["products"].items():
         lines.append(
             f"  {name:16s} {product['partitions']:5d} partitions  {product['start']} to {product['stop']}"
-            f"  {product['megabytes']:9.2f} MB" + (f"  {product['incomplete']} incomplete" if product["incomplete"] else "")
+            f"  {product['megabytes']:9.2f} MB"
+            + (f"  {product['incomplete']} incomplete" if product["incomplete"] else "")
         )
     lines.append(f"  {status['flares']} flares, {status['images']} images")
     lines += [f"  run {run['run_id']} {run['state']:8s} {run['command']}  {run['started']}" for run in status["runs"]]

@@ -1,0 +1,30 @@
+"""The units of work: one function each, idempotent, frozen arguments in, one small record out.
+
+`frame` sorts the packets of one input file into packet sets, `build` makes one partition from its packet sets,
+`detect` finds the flares of one day, `image` images one flare. Any of them may run twice, on any worker; none of them
+sees the catalog.
+"""
+
+from stixflow.jobs.build import BuildJob, Built, build
+from stixflow.jobs.detect import Detected, DetectJob, detect
+from stixflow.jobs.frame import UNDECODED, AncillaryFile, Framed, FrameJob, NotTelemetry, frame, keep_ancillary
+from stixflow.jobs.image import Imaged, ImageJob, image
+
+__all__ = [
+    "UNDECODED",
+    "AncillaryFile",
+    "BuildJob",
+    "Built",
+    "DetectJob",
+    "Detected",
+    "FrameJob",
+    "Framed",
+    "ImageJob",
+    "Imaged",
+    "NotTelemetry",
+    "build",
+    "detect",
+    "frame",
+    "image",
+    "keep_ancillary",
+]

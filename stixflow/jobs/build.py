@@ -1,0 +1,159 @@
+"""One partition from its packet sets: cubes built, written, and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stixflow.archive.layout import join_url, store_path
+from stixflow.cubes.store import StoreRecord, verify_store, write_store
+from stixflow.errors import BalanceError, StoreError
+from stixflow.jobs.kept import read_kept
+from stixflow.telemetry import Packets, Records, concat, decode
+from stixflow.time import TimeRange, scet_to_utc
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True, slots=True)
+class BuildJob:
+    """One partition to be made: of the packet sets at `inputs`, or for the ephemeris of the file there."""
+
+    product: str
+    key: str
+    inputs: tuple[tuple[str, str], ...]
+    """Path below the root and SHA-256 of each packet set."""
+    root: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A partition that was written and verified, ready to be staged."""
+
+    product: str
+    key: str
+    day: date
+    path: str
+    store: StoreRecord
+    n_home: int
+    """Different packets that the books count here; what the sets hold beyond them are duplicates."""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """What planning needs to know without opening the store."""
+    complete: bool = True
+    missing: str = ""
+
+
+def build(job: BuildJob) -> Built | None:
+    """Make one partition: read its packets, build its cubes, write the store and verify it.
+
+    Returns
+    -------
+    None if the packets hold no bin of the day: all of them only come near its border.
+
+    Raises
+    ------
+    BalanceError
+        If the counts in the cubes are not those of the records.
+    StoreError
+        If a packet set is damaged, or the written store does not verify.
+    """
+    if job.product == "ephemeris":
+        return _build_ephemeris(job)
+    packets = concat([_read_set(job.root, path, digest) for path, digest in job.inputs])
+    records = decode(packets)[job.product]
+    if job.product == "ql_lightcurve":
+        return _build_day(job, records, packets)
+    return _build_request(job, records, len(packets))
+
+
+def _read_set(root: str, path: str, digest: str) -> Packets:
+    return Packets.from_bytes(read_kept(root, path, digest), file=path)
+
+
+def _build_day(job: BuildJob, records: Records, packets: Packets) -> Built | None:
+    from stixflow.cubes.build import build_lightcurve
+
+    day = date.fromisoformat(job.key)
+    cube = build_lightcurve(records)
+    inside = TimeRange.of_day(day).covers(cube["time"].to_numpy())
+    if not inside.any():
+        return None
+    n_home = int((scet_to_utc(packets.keys().start).astype("datetime64[D]") == np.datetime64(day)).sum())
+    kept = cube.isel(time=np.flatnonzero(inside))
+    books = dict(cube.attrs["books"])
+    kept.attrs["books"] = books | {
+        "counts": int(kept["counts"].values.sum(dtype=np.uint64)),
+        "counts_of_neighbouring_days": int(cube["counts"].values[~inside].sum(dtype=np.uint64)),
+    }
+    unplaced = int(books["unplaced_packets"])
+    missing = f"{unplaced} packets with other energy bins than the rest of the day" if unplaced else ""
+    return _write(job, day, [kept], n_home, complete=not unplaced, missing=missing)
+
+
+def _build_request(job: BuildJob, records: Records, n_packets: int) -> Built:
+    from stixflow.cubes.build import build_requests
+
+    requests = build_requests(records)
+    if len(requests) != 1:
+        raise BalanceError(
+            f"the packet sets of {job.product} {job.key} hold {len(requests)} requests",
+            expected="one",
+            advice="report this with the packet sets",
+        )
+    request = requests[0]
+    day = request.datasets[0]["time_start"].to_numpy()[0].astype("datetime64[D]").astype(date)
+    return _write(
+        job,
+        day,
+        request.datasets,
+        n_packets,
+        summary=_summary(request.datasets),
+        complete=request.complete,
+        missing="; ".join(request.missing),
+    )
+
+
+def _summary(datasets: Sequence[xr.Dataset]) -> dict[str, Any]:
+    """What the choice of a request or a background asks, over all boxes."""
+    return {
+        "channel_start": min(int(box["channel_start"].min()) for box in datasets),
+        "channel_stop": max(int(box["channel_stop"].max()) for box in datasets),
+        "detector_mask": int(
+            np.bitwise_and.reduce([np.bitwise_and.reduce(box["detector_mask"].values) for box in datasets])
+        ),
+        "pixel_mask": int(np.bitwise_and.reduce([np.bitwise_and.reduce(box["pixel_mask"].values) for box in datasets])),
+        "rcr_max": max(int(box["rcr"].max()) for box in datasets),
+        "duration_s": float(max(box["timedel"].sum() for box in datasets)),
+    }
+
+
+def _build_ephemeris(job: BuildJob) -> Built:
+    from stixflow.ephemeris import observer, read_ancillary
+
+    ((path, _),) = job.inputs
+    dataset = read_ancillary(join_url(job.root, path))
+    day = TimeRange.of_day(date.fromisoformat(job.key))
+    place = observer(dataset, day.middle)
+    return _write(
+        job, day.start.astype("datetime64[D]").astype(date), [dataset], 0, summary={"distance_m": place.distance_m}
+    )
+
+
+def _write(job: BuildJob, day: date, datasets: Sequence[xr.Dataset], n_home: int, **more: Any) -> Built:
+    path = store_path(job.product, job.key, day, job.run_id)
+    url = join_url(job.root, path)
+    store = write_store(url, datasets)
+    defects = verify_store(url, store.digest)
+    if defects:
+        raise StoreError(
+            f"the new store has {len(defects)} defects, the first: {defects[0]}",
+            expected="what was written",
+            advice="check the disk, then run again",
+        )
+    return Built(job.product, job.key, day, path, store, n_home, **more)

@@ -1,0 +1,232 @@
+"""One input file to packet sets, quarantine, and books that balance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stixflow.archive.layout import day_key, request_key
+from stixflow.errors import BalanceError, InputFileError
+from stixflow.jobs.kept import write_kept
+from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode, read_packets
+from stixflow.time import TICKS_PER_SECOND, iso, scet_to_utc, to_utc
+
+UNDECODED = "undecoded"
+"""Product of the packet sets whose type is known but not made into a cube yet; their key is the packet type."""
+
+# A clock kernel may move the day border by this much later; packets near midnight are kept with both days.
+_MIDNIGHT_MARGIN = 5 * TICKS_PER_SECOND
+_LAUNCH = 634_694_400 << 16
+_LONGEST_DELAY = 7 * 86400 * TICKS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class FrameJob:
+    """One telemetry file to be sorted into packet sets below `root`."""
+
+    path: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetRecord:
+    """A packet set that was written: the packets of one file for one partition."""
+
+    product: str
+    key: str
+    digest: str
+    path: str
+    n_packets: int
+    n_home: int
+    """Packets that the books count here: one that crosses midnight stands in two sets and is counted in the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Bytes in quarantine: why, where they were, and where they are kept below the root."""
+
+    reason: str
+    offset: int
+    n_bytes: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """What became of one file."""
+
+    packets_in: int
+    used: int
+    duplicates: int
+    sets: tuple[SetRecord, ...]
+    rejected: tuple[Reject, ...]
+    not_decoded: Mapping[str, int] = field(default_factory=dict)
+    """Packets of known types that are kept but have no cube yet, by type."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotTelemetry:
+    """A file that holds no packet at all, and what it seems to be."""
+
+    reason: str
+
+
+def frame(job: FrameJob) -> Framed | NotTelemetry:
+    """Sort the packets of one file into packet sets.
+
+    Every packet is decoded once here, so that a packet set holds only packets that can be decoded, and what cannot be
+    is in quarantine with the file it came in.
+    """
+    try:
+        packets = read_packets(job.path)
+    except InputFileError as error:
+        return NotTelemetry(str(error))
+    decoded = decode(packets)
+    unusable = (*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets))
+    good = packets.select(~np.isin(packets.offset, [entry.offset for entry in unusable]))
+    sets = [_write_set(job.root, route, good) for route in _routes(good)]
+    rejected = tuple(_write_reject(job.root, entry) for entry in _once((*packets.rejected, *unusable)))
+    accounting = packets.accounting
+    framed = Framed(
+        packets_in=accounting.packets_in,
+        used=sum(record.n_home for record in sets),
+        duplicates=accounting.duplicates,
+        sets=tuple(sets),
+        rejected=rejected,
+        not_decoded={record.key: record.n_home for record in sets if record.product == UNDECODED},
+    )
+    _check_balance(job.path, framed)
+    return framed
+
+
+def _once(entries: Iterable[Quarantined]) -> Iterator[Quarantined]:
+    """Drop later reasons for the same bytes."""
+    seen: set[tuple[str, int]] = set()
+    for entry in entries:
+        if (entry.file, entry.offset) not in seen:
+            seen.add((entry.file, entry.offset))
+            yield entry
+
+
+def _check_balance(path: str, framed: Framed) -> None:
+    total = framed.used + framed.duplicates + len(framed.rejected)
+    if framed.packets_in != total:
+        raise BalanceError(
+            f"{Path(path).name}: {framed.packets_in} packets read, {total} accounted for",
+            expected="read = used + duplicates + rejected",
+            advice="report this with the file: a packet was lost or counted twice",
+        )
+
+
+def _contradictory(packets: Packets, decoded: Mapping[str, Records]) -> Iterator[Quarantined]:
+    """Find packets whose masks, counts and times contradict each other, so that nothing could be placed from them."""
+    for product, records in decoded.items():
+        _, refused = consistent(records)
+        if refused:
+            rows = np.flatnonzero(packets.product() == product).tolist()
+            where = {packets.packet_bytes(row): row for row in rows}
+            yield from (packets.quarantine(where[entry.data], entry.reason, entry.expected) for entry in refused)
+
+
+def _implausible(packets: Packets) -> list[Quarantined]:
+    """Refuse packets whose data time contradicts their header: they would be published on a wrong day."""
+    keys = packets.keys()
+    delay = packets.scet - keys.start
+    dated = keys.start >= 0
+    wrong = dated & ((keys.start < _LAUNCH) | (delay < -TICKS_PER_SECOND) | (delay > _LONGEST_DELAY) | ~packets.synced)
+    return [
+        packets.quarantine(
+            int(row),
+            f"data time {_when(keys.start[row])} does not go with header time {_when(packets.scet[row])}",
+            "a synchronised clock, data after launch and at most a week before the header",
+        )
+        for row in np.flatnonzero(wrong)
+    ]
+
+
+def _when(scet: Any) -> str:
+    return iso(to_utc(scet_to_utc(scet)[()]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    product: str
+    key: str
+    rows: Any
+    n_home: int
+
+
+def _routes(packets: Packets) -> Iterator[_Route]:
+    """Yield which packets belong to which partition."""
+    products, keys = packets.product(), packets.keys()
+    for product in np.unique(products).tolist():
+        rows = np.flatnonzero(products == product)
+        if product == "ql_lightcurve":
+            yield from _day_routes(product, rows, keys.start[rows], keys.stop[rows])
+        elif product in ("sci_pixels", "sci_spectrogram"):
+            pairs = np.stack([keys.request_id[rows], keys.seq_control[rows]], axis=1)
+            for request_id, seq_control in np.unique(pairs, axis=0).tolist():
+                mine = rows[(pairs == (request_id, seq_control)).all(axis=1)]
+                yield _Route(product, request_key(request_id, seq_control), mine, len(mine))
+        else:
+            yield _Route(UNDECODED, product.replace(",", "-"), rows, len(rows))
+
+
+def _day_routes(product: str, rows: Any, start: Any, stop: Any) -> Iterator[_Route]:
+    home = scet_to_utc(start).astype("datetime64[D]")
+    first = scet_to_utc(start - _MIDNIGHT_MARGIN).astype("datetime64[D]")
+    last = scet_to_utc(stop + _MIDNIGHT_MARGIN).astype("datetime64[D]")
+    for day in np.unique(np.concatenate([first, last])):
+        touched = (first <= day) & (last >= day)
+        yield _Route(product, day_key(day.astype(date)), rows[touched], int((home == day).sum()))
+
+
+def _write_set(root: str, route: _Route, packets: Packets) -> SetRecord:
+    chosen = packets.select(route.rows)
+    blob = chosen.to_bytes()
+    digest = hashlib.sha256(blob).hexdigest()
+    path = f"packets/{route.product}/{route.key}/{digest[:32]}.bin"
+    write_kept(root, path, blob)
+    return SetRecord(route.product, route.key, digest, path, len(chosen), route.n_home)
+
+
+def _write_reject(root: str, entry: Quarantined) -> Reject:
+    path = f"quarantine/{hashlib.sha256(entry.data).hexdigest()[:32]}.bin"
+    write_kept(root, path, entry.data)
+    reason = f"{entry.reason}; expected {entry.expected}" if entry.expected else entry.reason
+    return Reject(reason, entry.offset, len(entry.data), path)
+
+
+@dataclass(frozen=True, slots=True)
+class AncillaryFile:
+    """An ephemeris file of one UTC day, kept below the root."""
+
+    key: str
+    path: str
+
+
+def keep_ancillary(source: str, digest: str, root: str) -> AncillaryFile:
+    """Copy an L2 ancillary FITS file into the archive and tell its day.
+
+    Raises
+    ------
+    InputFileError
+        If the file is no such product or holds no sample.
+    """
+    from stixflow.ephemeris import read_ancillary
+
+    times = read_ancillary(source)["time"].to_numpy()
+    if not len(times):
+        raise InputFileError(
+            f"{Path(source).name} holds no sample", expected="a day of ephemeris", advice="leave it out"
+        )
+    day = times[len(times) // 2].astype("datetime64[D]").astype(date)
+    path = f"packets/ephemeris/{day_key(day)}/{digest[:32]}.fits"
+    write_kept(root, path, Path(source).read_bytes())
+    return AncillaryFile(day_key(day), path)

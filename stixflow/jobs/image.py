@@ -1,0 +1,160 @@
+"""One flare to its position and its maps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stixflow.archive.layout import join_url
+from stixflow.cubes.store import count_boxes, open_store
+from stixflow.errors import StixflowError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stixflow.flares import ImagingWindow
+    from stixflow.imaging import SourceImages
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """One flare to be imaged from one pixel request."""
+
+    flare_id: str
+    start: np.datetime64
+    peak: np.datetime64
+    stop: np.datetime64
+    pixels: str
+    """URL of the store of the request."""
+    boxes: int
+    background: str | None
+    background_id: str
+    background_reason: str
+    ephemeris: str | None
+    root: str
+    run_id: str
+    energy_ranges: tuple[tuple[float, float], ...]
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Imaged:
+    """What was made of one flare: rows for the catalog, the position, and why a band has no image."""
+
+    images: tuple[Mapping[str, Any], ...]
+    location: Mapping[str, Any]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def image(job: ImageJob) -> Imaged:
+    """Locate one flare and write its maps as FITS files below the root."""
+    from stixflow.flares import ImagingWindow
+    from stixflow.imaging import image_source
+
+    pixels, background = _open_one(job.pixels, job.peak), job.background and _open_one(job.background)
+    windows = {energies: _window(pixels, job, energies) for energies in job.energy_ranges}
+    chosen = [window for window in windows.values() if isinstance(window, ImagingWindow)]
+    skipped = {_band(energies): window for energies, window in windows.items() if isinstance(window, str)}
+    if not chosen:
+        return Imaged((), {}, skipped)
+    source = image_source(
+        pixels,
+        [(window.time_range, window.energy_range) for window in chosen],
+        background=background or None,
+        ephemeris=open_store(job.ephemeris).load() if job.ephemeris else None,
+        methods=job.methods,
+    )
+    location = _location_row(job, source)
+    rows = [
+        _write_image(job, source, stack, index, location)
+        for stack in source.images
+        for index in range(stack.sizes["image"])
+    ]
+    return Imaged(tuple(rows), location, skipped | {_band(energies): why for energies, why in source.dropped.items()})
+
+
+def _open_one(url: str, time: np.datetime64 | None = None) -> xr.Dataset:
+    """Read the box of a request that holds a time, or the first one."""
+    boxes = [open_store(url, box) for box in range(count_boxes(url))]
+    holding = [
+        box
+        for box in boxes
+        if time is not None and bool((box["time_start"] <= time).any() & (box["time"] >= time).any())
+    ]
+    return (holding or boxes)[0].load()
+
+
+def _window(pixels: xr.Dataset, job: ImageJob, energies: tuple[float, float]) -> ImagingWindow | str:
+    """Choose the window of one band, or say why there is none."""
+    from stixflow.flares import NoWindow, imaging_window
+
+    try:
+        window = imaging_window(pixels, {"start": job.start, "stop": job.stop}, energies)
+    except StixflowError as error:
+        return str(error)
+    return window.reason if isinstance(window, NoWindow) else window
+
+
+def _band(energies: tuple[float, float]) -> str:
+    return f"{energies[0]:g}-{energies[1]:g} keV"
+
+
+def _location_row(job: ImageJob, source: SourceImages) -> dict[str, Any]:
+    hpc, sigma = source.hpc or (None, None), source.hpc_sigma or (None, None)
+    location = source.location
+    return {
+        "x_stix": location.x,
+        "y_stix": location.y,
+        "sigma_x_stix": location.sigma_x,
+        "sigma_y_stix": location.sigma_y,
+        "x_hpc": hpc[0],
+        "y_hpc": hpc[1],
+        "sigma_x_hpc": sigma[0],
+        "sigma_y_hpc": sigma[1],
+        "sidelobe_ratio": location.sidelobe_ratio,
+        "is_ambiguous": location.ambiguous,
+        "background_request": job.background_id,
+        "background_reason": job.background_reason,
+        "pointing": source.pointing.source if source.pointing else "unknown",
+        "warnings": "; ".join(source.warnings),
+    }
+
+
+def _write_image(
+    job: ImageJob, source: SourceImages, stack: xr.Dataset, index: int, location: Mapping[str, Any]
+) -> dict[str, Any]:
+    from stixflow.imaging import write_map
+
+    one = stack.isel(image=index)
+    method = str(stack.attrs["method"])
+    low, high = float(one["energy_low"]), float(one["energy_high"])
+    image_id = f"{job.flare_id}-{low:g}-{high:g}keV-{method}"
+    day = str(job.peak.astype("datetime64[D]")).replace("-", "/")
+    path = f"images/{day}/{job.flare_id}/{job.run_id}/{image_id}.fits"
+    target = Path(join_url(job.root, path))
+    extra = {"FLARE_ID": (job.flare_id, "UTC minute of the peak"), "BKG_REQ": (job.background_id, "background request")}
+    history = [f"pixel data: {Path(job.pixels).name}", f"background: {job.background_reason}"]
+    write_map(target, stack, index, pointing=source.pointing, observer=source.observer, extra=extra, history=history)
+    names = ("x_hpc", "y_hpc", "sidelobe_ratio", "is_ambiguous", "background_request", "background_reason")
+    return {
+        "image_id": image_id,
+        "flare_id": job.flare_id,
+        "method": method,
+        "energy_low": low,
+        "energy_high": high,
+        "start": one["time_start"].values,
+        "stop": one["time_stop"].values,
+        "path": path,
+        "digest": hashlib.sha256(target.read_bytes()).hexdigest(),
+        "hpc_x": location["x_hpc"],
+        "hpc_y": location["y_hpc"],
+        "counts": float(one["counts"]),
+        "net_counts": float(one["net_counts"]),
+        "total_flux": float(one["total_flux"]),
+        **{name: location[name] for name in names},
+    }

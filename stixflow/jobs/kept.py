@@ -1,0 +1,42 @@
+"""Files that the archive keeps under the digest of their content: packet sets, ephemeris files, quarantine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from stixflow.archive.layout import join_url
+from stixflow.errors import StoreError
+
+
+def write_kept(root: str, path: str, blob: bytes) -> None:
+    """Write a file that is named by the digest of its content, so that it is there whole or not at all."""
+    target = Path(join_url(root, path))
+    if target.exists() and target.stat().st_size == len(blob):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    with partial.open("wb") as stream:
+        stream.write(blob)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(target)
+
+
+def read_kept(root: str, path: str, digest: str) -> bytes:
+    """Read a kept file.
+
+    Raises
+    ------
+    StoreError
+        If its content is not what was recorded.
+    """
+    blob = Path(join_url(root, path)).read_bytes()
+    if hashlib.sha256(blob).hexdigest() != digest:
+        raise StoreError(
+            f"{path} does not have the content that was recorded",
+            expected=f"SHA-256 {digest}",
+            advice="restore it from a copy, or remove it and ingest its file again",
+        )
+    return blob
