@@ -172,8 +172,8 @@ def _mean_flux(truth: Mapping[str, Any], model: FlareModel, image: pd.Series) ->
 
 
 def _position(row: pd.Series) -> list[float] | None:
-    x, y = row.get("x_hpc"), row.get("y_hpc")
-    return [float(x), float(y)] if x is not None and np.isfinite(x) else None
+    found = [row.get(name) for name in ("x_hpc", "y_hpc")]
+    return [float(value) for value in found if value is not None and np.isfinite(value)] or None
 
 
 def _passed(result: Mapping[str, Any]) -> bool:
