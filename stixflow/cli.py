@@ -153,7 +153,7 @@ def _image(options: argparse.Namespace) -> int:
         energy_range=_energy_range(options.energy_range),
         background=options.background and Path(options.background),
         ephemeris=options.ephemeris and Path(options.ephemeris),
-        methods=options.method,
+        methods=options.method or ["clean"],
         size=options.size,
         pixel=options.pixel,
         output=Path(options.output),
