@@ -48,8 +48,8 @@ _IMAGE_KEYWORDS = {
     "component_flux": ("CLN_FLUX", "flux in components"),
     "residual_rms": ("RES_RMS", "rms of the residual, unit of the visibilities"),
     "residual_max": ("RES_MAX", "highest residual, unit of the visibilities"),
-    "location_x": ("LOC_X", "[arcsec] location for the transmission, STIX frame"),
-    "location_y": ("LOC_Y", "[arcsec] location for the transmission, STIX frame"),
+    "location_x": ("LOC_X", "[arcsec] where the transmission is taken"),
+    "location_y": ("LOC_Y", "[arcsec] where the transmission is taken"),
 }
 
 
