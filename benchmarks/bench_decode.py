@@ -1,7 +1,7 @@
 """How many megabytes of telemetry a CPU second frames and decodes.
 
-Framing alone, and framing + decoding + decompression + UTC of every sample, on a stream of about 60 MB made by repeating
-real packets with new times and counters. Single core; CPU time of the process.
+Framing alone, and framing + decoding + decompression + UTC of every bin, on streams of real packets repeated with
+new times and counters. Single core; CPU time of the process.
 
     python benchmarks/bench_decode.py [--megabytes 60] [--json] [--shared ../shared]
 """
@@ -12,13 +12,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.telemetry import Packets, Records, decode, read_packets
+from stixflow.telemetry import Packets, Records, concat, decode, read_packets
 from stixflow.telemetry.ccsds import frame
 from stixflow.telemetry.requests import bin_starts
 from stixflow.time import scet_to_utc
@@ -29,10 +29,12 @@ PUBLIC = "stixcore 0.1-0.2, data-centre parser 0.3 MB per CPU second"
 
 def main() -> None:
     arguments = _arguments()
-    packets = read_packets([arguments.shared / "data" / "telemetry", arguments.shared / "oracle" / "telemetry" / "requests"])
+    packets = read_packets(
+        [arguments.shared / "data" / "telemetry", arguments.shared / "oracle" / "telemetry" / "requests"]
+    )
     kinds = {product: packets.of_product(product) for product in PRODUCTS}
     streams = {name: repeat(kind, arguments.megabytes / len(kinds)) for name, kind in kinds.items()}
-    streams = {"mixed": b"".join(streams.values()), **streams}
+    streams = {"mixed": interleave(streams.values()), **streams}
     rows = [measure(name, stream) for name, stream in streams.items()]
     write = sys.stdout.write
     if arguments.json:
@@ -40,7 +42,9 @@ def main() -> None:
         return
     write(f"{'stream':16} {'MB':>6} {'packets':>8} {'framing':>8} {'all':>8}   MB per CPU second ({PUBLIC})\n")
     for row in rows:
-        write(f"{row['stream']:16} {row['megabytes']:6.1f} {row['packets']:8d} {row['framing']:8.0f} {row['all']:8.0f}\n")
+        write(
+            f"{row['stream']:16} {row['megabytes']:6.1f} {row['packets']:8d} {row['framing']:8.0f} {row['all']:8.0f}\n"
+        )
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,6 +69,12 @@ def repeat(packets: Packets, megabytes: float) -> bytes:
         stream[:, start + 2] = stream[:, start + 2] & 0xC0 | (number >> 8 & 0x3F)
         stream[:, start + 3] = number & 0xFF
     return stream.tobytes()
+
+
+def interleave(streams: Iterable[bytes]) -> bytes:
+    """Mix the packets of several streams, as they come down."""
+    packets = concat([Packets.from_bytes(stream) for stream in streams])
+    return packets.select(np.random.default_rng(0).permutation(len(packets))).to_bytes()
 
 
 def measure(name: str, stream: bytes) -> dict[str, float | int | str]:
@@ -92,13 +102,17 @@ def _seconds(work: Callable[[], object], rounds: int = 3) -> float:
 
 def decode_all(stream: bytes) -> int:
     """Frame, decode, decompress and date; return how many numbers came out."""
-    decoded = decode(Packets.from_bytes(stream))
-    return sum(_numbers(records) for records in decoded.values())
+    batches = Packets.from_bytes(stream).batches()
+    return sum(_numbers(records) for batch in batches for records in decode(batch).values())
 
 
 def _numbers(records: Records) -> int:
     triggers = "trigger" if "trigger" in records else "triggers"
-    numbers: list[NDArray[np.generic]] = [records.values("counts"), records.values(triggers), scet_to_utc(bin_starts(records))]
+    numbers: list[NDArray[np.generic]] = [
+        records.values("counts"),
+        records.values(triggers),
+        scet_to_utc(bin_starts(records)),
+    ]
     return sum(column.size for column in numbers)
 
 

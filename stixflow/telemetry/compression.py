@@ -103,20 +103,19 @@ def decompress(codes: NDArray[np.uint8], scheme: Scheme) -> NDArray[Any]:
     out = np.empty(flat.size, dtype=dtype)
     if dtype.itemsize == 4 and flat.size > _PAIRS_FROM:
         _decompress_pairs(flat, _pairs(scheme, dtype), out)
+        out[-1] = _typed_table(scheme, dtype)[flat[-1]]
     else:
         np.take(_typed_table(scheme, dtype), flat, out=out, mode="clip")
     return out.reshape(np.shape(codes))
 
 
 def _decompress_pairs(codes: NDArray[np.uint8], pairs: NDArray[np.uint64], out: NDArray[Any]) -> None:
-    """Look up two codes at once, in pieces that stay in the cache."""
+    """Look up two codes at once, in pieces that stay in the cache; leaves out the last of an odd number."""
     even = codes.size & ~1
     wide, target = codes[:even].view(np.uint16), out[:even].view(np.uint64)
     for start in range(0, wide.size, _CHUNK):
         piece = slice(start, start + _CHUNK)
         np.take(pairs, wide[piece], out=target[piece], mode="clip")
-    if even != codes.size:
-        out[-1] = pairs[codes[-1]] & 0xFFFFFFFF
 
 
 @functools.cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ _EXPECTED = "SOC XML (PktTmRaw), back-to-back binary, hexadecimal text or level-
 _PACKET_ELEMENT = re.compile(rb"<(?:[\w.-]+:)?Packet(?:\s[^>]*)?>([^<]*)(</(?:[\w.-]+:)?Packet\s*>)?")
 _HEX_TEXT = re.compile(rb"\s*(?:0[xX])?[0-9a-fA-F\s]+")
 _SNIFFED = 4096
+_HEX_SNIFFED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def _reader_of(path: Path, data: bytes) -> Callable[[Path, bytes], _Content]:
         return _read_xml
     if is_header(data, 0) or next_header(data, 0) < len(data):
         return _read_binary
-    if _HEX_TEXT.match(text):
+    if _HEX_TEXT.fullmatch(text[:_HEX_SNIFFED]):
         return _read_hex
     raise InputFileError(f"{path} is {_describe(head)}", expected=_EXPECTED, advice="leave it out")
 
@@ -168,23 +171,29 @@ def _read_fits(path: Path, _: bytes) -> _Content:
     from astropy.io import fits
 
     try:
-        with fits.open(path) as hdus:
-            names = [hdu.name for hdu in hdus]
-            columns = list(hdus["DATA"].columns.names) if "DATA" in names else []
-            if "data" not in columns or hdus["DATA"].columns["data"].format[-1:] != "A":
-                level = hdus[0].header.get("LEVEL", "")
-                kind = f"a FITS file of level {level}" if level else "a FITS file"
-                raise InputFileError(
-                    f"{path} is {kind} with HDUs {', '.join(names)}",
-                    expected="a level-binary (LB) FITS file, or another telemetry container",
-                    advice="read level 1 with stixflow.fits.read_level1",
-                )
-            strings = [str(text).encode("ascii", "replace") for text in hdus["DATA"].data["data"]]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path) as hdus:
+                strings = _hex_column(path, hdus)
     except OSError as error:
         raise InputFileError(
             f"{path} is a damaged FITS file: {error}", expected=_EXPECTED, advice="fetch it again"
         ) from error
     return _read_elements(path, ((text, True) for text in strings))
+
+
+def _hex_column(path: Path, hdus: Any) -> list[bytes]:
+    names = [hdu.name for hdu in hdus]
+    columns = hdus["DATA"].columns if "DATA" in names else None
+    if columns is None or "data" not in columns.names or not columns["data"].format.endswith("A"):
+        level = hdus[0].header.get("LEVEL", "")
+        kind = f"a FITS file of level {level}" if level else "a FITS file"
+        raise InputFileError(
+            f"{path} is {kind} with HDUs {', '.join(names)}",
+            expected="a level-binary (LB) FITS file, or another telemetry container",
+            advice="read level 1 with stixflow.fits.read_level1",
+        )
+    return [str(text).encode("ascii", "replace") for text in hdus["DATA"].data["data"]]
 
 
 def _read_elements(path: Path, elements: Iterable[tuple[bytes, bool]]) -> _Content:

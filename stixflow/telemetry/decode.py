@@ -56,6 +56,7 @@ from stixflow.telemetry.layouts import (
     known_types,
     layout_indices,
     layouts,
+    selectors,
     type_name,
 )
 from stixflow.telemetry.packets import Accounting, Packets, Quarantined, big_endian
@@ -248,12 +249,19 @@ class Records:
         }
         _check_levels(layout, levels, made, times.size)
         records = cls(product, packet_type, header, np.full(times.size, layout.index, np.int16), made)
-        if packet_type[2] != NO_SELECTOR:
-            selector = layout.scope.fields[0].name
-            made[ROOT] = replace(
-                made[ROOT], columns={**made[ROOT].columns, selector: np.full(times.size, packet_type[2], np.uint8)}
-            )
+        _set_selector(layout, made, times.size)
         return records
+
+
+def _set_selector(layout: Layout, made: dict[str, Level], packets: int) -> None:
+    """Fill in the field that the packet type is read from."""
+    service, subtype, selector = layout.type
+    if selector == NO_SELECTOR:
+        return
+    at = (selectors()[service, subtype][0] - HEADER_SIZE) * 8
+    (one,) = [one for one in layout.scope.blocks[0].fields if one.at == at]
+    columns = {**made[ROOT].columns, one.name: np.full(packets, selector, one.dtype)}
+    made[ROOT] = replace(made[ROOT], columns=columns)
 
 
 def parse_product(product: str) -> PacketType:
@@ -272,7 +280,10 @@ def _types_by_name() -> dict[str, PacketType]:
 
 
 def _make_level(parent: str, scope: Scope, given: Mapping[str, ArrayLike]) -> Level:
-    size = max((len(np.atleast_1d(column)) for column in given.values()), default=0)
+    lengths = {len(np.asarray(column)) for column in given.values() if np.ndim(column)}
+    if len(lengths) > 1:
+        raise UsageError(f"columns of {sorted(lengths)} rows in level {scope.level}", expected="one length, or scalars")
+    size = lengths.pop() if lengths else min(len(given), 1)
     columns = {}
     for one in scope.fields:
         shape = (size, one.repeat) if one.repeat else (size,)

@@ -155,6 +155,8 @@ class _Bins:
     """By row: what it holds, one energy bin (pixels) or a whole binning (spectrograms); codes."""
     channels: dict[int, list[tuple[int, int]]]
     """The energy bins of each code."""
+    whole: bool
+    """Whether every row holds a whole binning."""
 
 
 def _pixel_bins(records: Records, start_offset: float) -> _Bins:
@@ -163,14 +165,14 @@ def _pixel_bins(records: Records, start_offset: float) -> _Bins:
     channels = {int(one): [(int(one) >> 5, (int(one) & 31) + 1)] for one in np.unique(code)}
     start = bin_starts(records, start_offset=start_offset)
     duration = records["integration_time"].astype(np.int64)
-    return _Bins(start, duration, records.parents("num_energy_groups"), code, channels)
+    return _Bins(start, duration, records.parents("num_energy_groups"), code, channels, whole=False)
 
 
 def _spectrogram_bins(records: Records, start_offset: float) -> _Bins:
     code = _binning_codes(records)[records.parents("num_samples")]
     channels = {int(one): _stepped(int(one) >> 10, int(one) >> 5 & 31, (int(one) & 31) + 1) for one in np.unique(code)}
     start = bin_starts(records, start_offset=start_offset)
-    return _Bins(start, spectrogram_durations(records), np.arange(start.size), code, channels)
+    return _Bins(start, spectrogram_durations(records), np.arange(start.size), code, channels, whole=True)
 
 
 def _stepped(low: int, high: int, unit: int) -> list[tuple[int, int]]:
@@ -270,42 +272,44 @@ def _boxes(bins: _Bins, *, merge_subsets: bool) -> list[Box]:
     held = np.zeros((len(times), codes.size), dtype=np.bool_)
     held[time_of_row, code_of_row] = True
     found = []
-    for layer, members in _layers(held, [bins.channels[int(code)] for code in codes], merge_subsets=merge_subsets):
+    channels = [bins.channels[int(code)] for code in codes]
+    for layer, members in _layers(held, channels, apart=bins.whole, merge_subsets=merge_subsets):
         for track in _tracks(times, members):
             found.append(_box(bins, times, first_header, track, codes, time_of_row, code_of_row, layer))
     return sorted(found, key=lambda box: (int(box.start[0]), int(box.channels[0, 0]), int(box.duration[0])))
 
 
 def _layers(
-    held: NDArray[np.bool_], channels: Sequence[Sequence[tuple[int, int]]], *, merge_subsets: bool
+    held: NDArray[np.bool_], channels: Sequence[Sequence[tuple[int, int]]], *, apart: bool, merge_subsets: bool
 ) -> list[tuple[list[int], NDArray[np.intp]]]:
-    """Sets of codes that share a box, and the times of each; times that hold nothing go with the largest set."""
+    """Sets of codes that share a box, and the times of each; times that hold nothing go with the largest set.
+
+    `apart`: every code is a box of its own.
+    """
     patterns, pattern_of_time = np.unique(held, axis=0, return_inverse=True)
     pattern_of_time = pattern_of_time.reshape(-1)
     members: dict[tuple[int, ...], list[int]] = {}
     for number, pattern in enumerate(patterns):
-        for layer in _split_overlaps(np.flatnonzero(pattern).tolist(), channels):
+        codes = np.flatnonzero(pattern).tolist()
+        for layer in [(code,) for code in codes] if apart else _split_overlaps(codes, channels):
             members.setdefault(layer, []).append(number)
     if merge_subsets:
         members = _merge_subsets(members)
-    bare = np.flatnonzero(~patterns.any(axis=1)).tolist()
-    members[max(members, key=len)] += bare
+    members[max(members, key=len)] += np.flatnonzero(~patterns.any(axis=1)).tolist()
     return [(list(layer), np.flatnonzero(np.isin(pattern_of_time, numbers))) for layer, numbers in members.items()]
 
 
 def _split_overlaps(codes: Sequence[int], channels: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, ...]]:
     """Split codes into sets whose energy bins do not overlap; narrow bins first, so that each set is one binning."""
-    width = {code: channels[code][0][1] - channels[code][0][0] for code in codes}
+    if not codes or not _overlapping(codes, channels):
+        return [tuple(codes)] if codes else []
     layers: list[list[int]] = []
-    if len({channels[code][0] for code in codes}) == len(codes) and not _overlapping(codes, channels):
-        return [tuple(codes)]
-    for code in sorted(codes, key=lambda code: (width[code], channels[code][0])):
-        for layer in layers:
-            if not _overlapping([*layer, code], channels):
-                layer.append(code)
-                break
-        else:
+    for code in sorted(codes, key=lambda code: (channels[code][0][1] - channels[code][0][0], channels[code][0])):
+        home = next((layer for layer in layers if not _overlapping([*layer, code], channels)), None)
+        if home is None:
             layers.append([code])
+        else:
+            home.append(code)
     return [tuple(sorted(layer)) for layer in layers]
 
 
