@@ -2,9 +2,10 @@
 
 Both get the same visibilities (24 of STIX, two sources and noise), pixels, gain, beam and most iterations; the maps are
 compared in the same run. CPU time of the process, one BLAS thread, float64; ours as a stack and one by one. The peer
-has no stack; its messages are switched off. "clean" follows the stop rule with gain 0.1; "clean-200" has a gain so small that all iterations run.
+has no stack; its messages are switched off. "clean" follows the stop rule with gain 0.1; "clean-200" has a gain so
+small that all iterations run. Then, without a peer: intervals a second from counts to visibilities, and one location.
 
-    python benchmarks/bench_imaging.py [--sizes 65 129 257] [--no-peer] [--json]
+    python benchmarks/bench_imaging.py [--sizes 65 129 257] [--no-peer] [--json] [--shared ../shared]
 """
 
 from __future__ import annotations
@@ -20,13 +21,26 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from stixflow.imaging import BackProjection, Clean, Gaussian, Grid, from_arrays, reconstruct, source_visibilities
+from stixflow.fits import read_level1
+from stixflow.imaging import (
+    BackProjection,
+    Clean,
+    Gaussian,
+    Grid,
+    from_arrays,
+    locate,
+    reconstruct,
+    source_visibilities,
+    visibilities,
+)
 from stixflow.instrument import detectors, subcollimators
+from stixflow.time import TimeRange
 
 PIXELS = {65: 2.0, 129: 2.0, 257: 1.0}
 STACK = {65: 256, 129: 128, 257: 32}
@@ -46,7 +60,7 @@ def main() -> None:
         data = _visibilities(STACK[size])
         rows += [measure(name, size, data, with_peer=arguments.peer) for name in METHODS]
     if arguments.json:
-        sys.stdout.write(json.dumps({"imaging": rows}) + "\n")
+        sys.stdout.write(json.dumps({"imaging": rows, "counts": measure_counts(arguments.shared)}) + "\n")
         return
     sys.stdout.write(
         f"{'method':11} {'size':>5} {'iter':>5} {'stack ms':>9} {'single ms':>10} {'peer ms':>9} {'stack x':>8} "
@@ -59,12 +73,35 @@ def main() -> None:
             f"{row['single_ms']:10.4f} {peer:28} {row['difference']:10.1e}\n"
         )
 
+    for name, value in measure_counts(arguments.shared).items():
+        sys.stdout.write(f"{name:42} {value:10.1f}\n")
+
+
+def measure_counts(shared: Path) -> dict[str, float]:
+    """Intervals a second from counts to visibilities (500 time ranges in 4 bands), and milliseconds of one location."""
+    files = sorted((shared / "oracle" / "imaging").glob("synth_solo_L1*.fits"))
+    if not files:
+        return {}
+    pixels = read_level1(files[0]).load()
+    start, step = pixels["time_start"].to_numpy()[0], np.timedelta64(8, "s")
+    random = np.random.default_rng(1)
+    first = random.integers(0, 18, 500)
+    ranges = [TimeRange(start + a * step, start + (a + b) * step) for a, b in zip(first, random.integers(1, 3, 500))]
+    bands = [(4, 10), (6, 10), (10, 15), (16, 28)]
+    result = {}
+    for elut in (None, "linear", "power_law"):
+        seconds = _best(lambda elut=elut: visibilities(pixels, ranges, bands, elut=elut), 3)
+        result[f"intervals a second, elut {elut}"] = len(ranges) * len(bands) / seconds
+    seconds = _best(lambda: locate(pixels, ranges[0], rsun_arcsec=1600.0, center=(0.0, 0.0)), 3)
+    return result | {"location, ms": seconds * 1e3}
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sizes", type=int, nargs="+", default=[65, 129, 257], choices=sorted(PIXELS))
     parser.add_argument("--no-peer", dest="peer", action="store_false")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     return parser.parse_args()
 
 

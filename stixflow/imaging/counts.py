@@ -8,9 +8,10 @@ channels, so that every further interval costs a few look-ups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import xarray as xr
@@ -30,13 +31,14 @@ IntArray = NDArray[np.intp]
 _EDGE_TOLERANCE_KEV = 1e-3
 _LARGE_PIXELS = 8
 _NANOSECOND = 1e-9
-
-
-class Box(NamedTuple):
-    """Half-open index ranges of the time bins and energy bins of one interval."""
-
-    time: tuple[int, int]
-    energy: tuple[int, int]
+_STATE: Mapping[str, str] = MappingProxyType(
+    {
+        "rcr": "the rate control regime (attenuator)",
+        "pixel_mask": "the pixel mask",
+        "detector_mask": "the detector mask",
+    }
+)
+"""What must not change inside an interval."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +59,10 @@ class IntervalCounts:
     """(image,) seconds."""
     energy_width: FloatArray
     """(image,) keV."""
-    boxes: tuple[Box, ...]
+    time_bins: IntArray
+    """(image, 2) half-open range of time bins."""
+    energy_bins: IntArray
+    """(image, 2) half-open range of energy bins."""
     rcr: NDArray[np.uint8]
     """(image,) rate control regime."""
 
@@ -91,29 +96,30 @@ def energy_ranges(ranges: Any) -> list[tuple[float, float]]:
     return [(float(low), float(high)) for low, high in pairs]
 
 
-def covering_time_bins(pixels: xr.Dataset, wanted: TimeRange) -> tuple[int, int]:
-    """Index range of the whole time bins that cover a time range, as far as the data reach.
+def covering_time_bins(pixels: xr.Dataset, ranges: Sequence[TimeRange]) -> IntArray:
+    """Index ranges, (interval, 2), of the whole time bins that cover the time ranges, as far as the data reach.
 
     Raises
     ------
     ImagingError
-        If the data and the range do not overlap.
+        If the data and a range do not overlap.
     """
     start, stop = _bin_limits(pixels)
-    first = int(np.searchsorted(start, wanted.start, side="right")) - 1
-    last = int(np.searchsorted(stop, wanted.stop, side="left"))
-    first, end = max(first, 0), min(last + 1, start.size)
-    if first < start.size and stop[first] <= wanted.start:
-        first += 1
-    if end > 0 and start[end - 1] >= wanted.stop:
-        end -= 1
-    if first >= end:
+    wanted_start = np.array([wanted.start for wanted in ranges], dtype=start.dtype)
+    wanted_stop = np.array([wanted.stop for wanted in ranges], dtype=start.dtype)
+    first = np.maximum(np.searchsorted(start, wanted_start, side="right") - 1, 0)
+    end = np.minimum(np.searchsorted(stop, wanted_stop, side="left") + 1, start.size)
+    if start.size:
+        first = first + (stop[first] <= wanted_start)
+        end = end - (start[end - 1] >= wanted_stop)
+    empty = np.flatnonzero(first >= end)
+    if empty.size:
         raise ImagingError(
-            f"no time bin in {wanted}",
+            f"no time bin in {ranges[empty[0]]}",
             expected=f"a time within {iso(start[0])}/{iso(stop[-1])}" if start.size else "data with time bins",
             advice="choose a time range that the request covers",
         )
-    return first, end
+    return np.stack([first, end], axis=1)
 
 
 def covering_energy_bins(pixels: xr.Dataset, low: float, high: float) -> tuple[int, int]:
@@ -169,43 +175,157 @@ def interval_counts(
         If an interval has no data, changes its state, misses pixels or detectors, or has unobserved energies, or if the
         background does not fit.
     """
-    time_bins = [covering_time_bins(pixels, one) for one in times]
+    time_bins = covering_time_bins(pixels, times)
     energy_bins = [covering_energy_bins(pixels, *one) for one in energies]
-    for bins in time_bins:
-        _check_state(pixels, bins, energy_bins, detectors, case)
+    _check_states(pixels, time_bins, energy_bins, detectors, case)
     pieces = _Pieces.cut(time_bins)
-    rows = case.pixels.ravel()
-    counts = pieces.sum(_select(pixels["counts"].to_numpy()[pieces.span], detectors, rows))
-    errors = pieces.sum(_count_variance(pixels, pieces.span, detectors, rows))
-    live, live_error = _live_times(pixels, pieces, detectors)
-    duration = pieces.sum(pixels["timedel"].to_numpy()[pieces.span])
-    estimate = np.zeros(())
-    net, total_error = counts, errors
+    bands = _Bands(tuple(energy_bins), case, needs_edges=elut is not None)
+    found = _measure(pixels, pieces, bands, detectors, needs_spectrum=elut == "power_law")
     if background is not None:
-        groups = _energy_groups(pixels, background, energy_bins)
         if elut is not None:
             _check_same_table(pixels, background)
-        estimate, estimate_error = _scaled_background(background, groups, detectors, case, live, live_error)
-        net, total_error = counts - estimate, errors + estimate_error
-    if not np.isfinite(live).all() or (live <= 0).any():
+        groups = _energy_groups(pixels, background, energy_bins)
+        found = found.without(_Background.measure(background, groups, detectors, case), bands)
+    if not np.isfinite(found.live).all() or (found.live <= 0).any():
         raise ImagingError(
             "the triggers leave no live time in some interval", expected="live detectors", advice="leave it out"
         )
-    boxes = tuple(Box(time, energy) for time in time_bins for energy in energy_bins)
-    factors = _factors(pixels, time_bins, energy_bins, detectors, rows, net, elut)
-    lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
+    factors = _factors(pixels, int(time_bins[0, 0]), energy_bins, detectors, case, found.spectrum, elut)
     n_energies = len(energies)
+    lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
     return IntervalCounts(
-        net=_columns(_corrected_sums(net, energy_bins, factors), case),
-        variance=_columns(_corrected_sums(total_error, energy_bins, [(a**2, b**2) for a, b in factors]), case),
-        raw=_energy_totals(counts, energy_bins),
-        background=_energy_totals(np.broadcast_to(estimate, counts.shape), energy_bins),
-        live_time=np.repeat(live, n_energies, axis=0),
-        exposure=np.repeat(duration, n_energies),
+        net=bands.columns(found.counts - found.background, factors),
+        variance=bands.columns(found.variance, [(first**2, last**2) for first, last in factors]),
+        raw=bands.totals(found.counts),
+        background=bands.totals(np.broadcast_to(found.background, found.counts.shape)),
+        live_time=np.repeat(found.live, n_energies, axis=0),
+        exposure=np.repeat(pieces.sum(pixels["timedel"].to_numpy()[pieces.span]), n_energies),
         energy_width=np.tile([highs[stop - 1] - lows[start] for start, stop in energy_bins], len(times)),
-        boxes=boxes,
-        rcr=pixels["rcr"].to_numpy()[[box.time[0] for box in boxes]],
+        time_bins=np.repeat(time_bins, n_energies, axis=0),
+        energy_bins=np.tile(np.array(energy_bins), (len(times), 1)),
+        rcr=pixels["rcr"].to_numpy()[np.repeat(time_bins[:, 0], n_energies)],
     )
+
+
+class _Measured(NamedTuple):
+    """What the intervals hold; counts, variance and background as the parts of a `_Bands`."""
+
+    counts: FloatArray
+    variance: FloatArray
+    background: FloatArray
+    spectrum: FloatArray | None
+    """(interval, channel, detector) net counts, where the correction needs them."""
+    live: FloatArray
+    """(interval, detector) seconds"""
+    live_error: FloatArray
+    """(interval, detector) relative variance"""
+
+    def without(self, other: _Background, bands: _Bands) -> _Measured:
+        """The same with a background, scaled by live time, to be subtracted."""
+        ratio = self.live / other.live
+        wide = ratio[:, None, None, :, None]
+        estimate = bands.parts(other.counts[None]) * wide
+        relative = (self.live_error + other.live_error)[:, None, None, :, None]
+        variance = self.variance + bands.parts(other.variance[None]) * wide**2 + estimate**2 * relative
+        spectrum = self.spectrum
+        if spectrum is not None:
+            spectrum = spectrum - other.counts[..., _large(bands.case)].sum(axis=-1) * ratio[:, None]
+        return self._replace(variance=variance, background=estimate, spectrum=spectrum)
+
+
+def _measure(
+    pixels: xr.Dataset, pieces: _Pieces, bands: _Bands, detectors: IntArray, *, needs_spectrum: bool
+) -> _Measured:
+    counts = _select(pixels["counts"][pieces.span].to_numpy(), detectors, bands.case)
+    skm = pixels["counts_skm"].to_numpy()[pieces.span]
+    measured = pieces.sum(counts, bands.parts)
+    live, live_error = _live_times(pixels, pieces, detectors)
+    return _Measured(
+        counts=measured,
+        variance=pieces.sum(_count_variance(counts[:, bands.channels], skm), bands.shifted.parts),
+        background=np.zeros((1,) * measured.ndim),
+        spectrum=pieces.sum(counts[..., _large(bands.case)].sum(axis=-1)) if needs_spectrum else None,
+        live=live,
+        live_error=live_error,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bands:
+    """Energy ranges as what is needed of them: the sum of their channels and, to correct the edges, first and last."""
+
+    bins: tuple[tuple[int, int], ...]
+    case: SumCase
+    needs_edges: bool
+
+    @property
+    def channels(self) -> slice:
+        """All channels that any range needs."""
+        return slice(min(first for first, _ in self.bins), max(stop for _, stop in self.bins))
+
+    @property
+    def shifted(self) -> _Bands:
+        """The same, for values of `channels` only."""
+        offset = self.channels.start
+        return _Bands(tuple((first - offset, stop - offset) for first, stop in self.bins), self.case, self.needs_edges)
+
+    def parts(self, values: FloatArray) -> FloatArray:
+        """(n, channel, detector, pixel) to (n, range, part, detector, pixel); without edges, pixels become columns."""
+        if not self.needs_edges:
+            values = self._rows_added(values)
+        return np.stack([np.stack(self._parts_of(values, *one), axis=1) for one in self.bins], axis=1)
+
+    def _parts_of(self, values: FloatArray, first: int, stop: int) -> list[FloatArray]:
+        total = values[:, first:stop].sum(axis=1)
+        return [total, values[:, first], values[:, stop - 1]] if self.needs_edges else [total]
+
+    def columns(self, parts: FloatArray, factors: Sequence[tuple[FloatArray, FloatArray]]) -> FloatArray:
+        """Sums of the ranges with corrected edges, pixels added to columns: (n * range, detector, 4)."""
+        sums = parts[:, :, 0]
+        if self.needs_edges:
+            sums = sums.copy()
+            for k, (at_first, at_last) in enumerate(factors):
+                sums[:, k] += parts[:, k, 1] * (at_first - 1.0) + parts[:, k, 2] * (at_last - 1.0)
+            sums = self._rows_added(sums)
+        return sums.reshape(-1, *sums.shape[2:])
+
+    @staticmethod
+    def totals(parts: FloatArray) -> FloatArray:
+        """Counts of every range, all detectors and pixels together, uncorrected: (n * range,)."""
+        return np.asarray(parts[:, :, 0].sum(axis=(2, 3)).ravel())
+
+    def _rows_added(self, values: FloatArray) -> FloatArray:
+        rows = values.reshape(*values.shape[:-1], len(self.case.rows), 4)
+        return np.asarray(rows.sum(axis=-2, dtype=np.float64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Background:
+    """Counts of a whole background request in the energy bins of the science data; NaN where it has none."""
+
+    counts: FloatArray
+    """(energy, detector, pixel)"""
+    variance: FloatArray
+    live: FloatArray
+    """(1, detector) seconds"""
+    live_error: FloatArray
+    """(1, detector) relative variance"""
+
+    @classmethod
+    def measure(
+        cls,
+        background: xr.Dataset,
+        groups: Sequence[tuple[int, int] | None],
+        detectors: IntArray,
+        case: SumCase,
+    ) -> _Background:
+        everything = np.array([[0, background.sizes["time"]]])
+        _check_states(background, everything, [group for group in groups if group], detectors, case)
+        pieces = _Pieces.cut(everything)
+        counts = _select(background["counts"].to_numpy(), detectors, case)
+        variance = _count_variance(counts, background["counts_skm"].to_numpy())
+        total, total_variance = (_regroup(pieces.sum(values)[0], groups) for values in (counts, variance))
+        return cls(total, total_variance, *_live_times(background, pieces, detectors))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,18 +338,20 @@ class _Pieces:
     stop: IntArray
 
     @classmethod
-    def cut(cls, time_bins: Sequence[tuple[int, int]]) -> _Pieces:
-        limits = np.asarray(time_bins, dtype=np.intp)
-        cuts, position = np.unique(limits, return_inverse=True)
-        position = position.reshape(limits.shape)
+    def cut(cls, time_bins: IntArray) -> _Pieces:
+        cuts, position = np.unique(time_bins, return_inverse=True)
+        position = position.reshape(time_bins.shape)
         return cls(slice(int(cuts[0]), int(cuts[-1])), cuts - cuts[0], position[:, 0], position[:, 1])
 
-    def sum(self, values: NDArray[Any]) -> FloatArray:
-        """Sum `values` (first axis: time bins of the span) over every interval: (interval, ...)."""
+    def sum(self, values: NDArray[Any], reduce: Callable[[FloatArray], FloatArray] = lambda sums: sums) -> FloatArray:
+        """Sum `values` (first axis: time bins of the span) over every interval: (interval, ...).
+
+        `reduce` acts on the other axes, linearly; it is done before the intervals multiply the work.
+        """
+        sums = reduce(np.add.reduceat(values, self.cuts[:-1], axis=0, dtype=np.float64))
         if self.first.size == 1:
-            return np.asarray(values.sum(axis=0, dtype=np.float64)[None])
-        sums = np.add.reduceat(values, self.cuts[:-1], axis=0, dtype=np.float64)
-        running = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(sums, axis=0)])
+            return sums
+        running = np.concatenate([np.zeros((1, *sums.shape[1:])), np.cumsum(sums, axis=0)])
         return np.asarray(running[self.stop] - running[self.first])
 
 
@@ -245,26 +367,51 @@ def _bin_limits(pixels: xr.Dataset) -> tuple[NDArray[np.datetime64], NDArray[np.
     return start, start + duration
 
 
-def _select(values: NDArray[Any], detectors: IntArray, rows: IntArray) -> NDArray[Any]:
+def _select(values: NDArray[Any], detectors: IntArray, case: SumCase) -> NDArray[Any]:
     """(..., 32, 12) to (..., detector, pixel) as asked for."""
-    return values[..., detectors[:, None], rows]
+    return values[..., detectors[:, None], case.pixels.ravel()]
 
 
-def _check_state(
+def _large(case: SumCase) -> NDArray[np.bool_]:
+    """Which of the case's pixels make the spectrum: the large ones, if it has any."""
+    large = case.pixels.ravel() < _LARGE_PIXELS
+    return large if large.any() else ~large
+
+
+def _check_states(
     pixels: xr.Dataset,
-    bins: tuple[int, int],
+    time_bins: IntArray,
     energy_bins: Sequence[tuple[int, int]],
     detectors: IntArray,
     case: SumCase,
 ) -> None:
-    inside = slice(*bins)
-    start = iso(pixels["time_start"].to_numpy()[bins[0]])
+    """Refuse the first interval that changes its state or misses data, with all that is wrong with it."""
+    first, last = time_bins[:, 0], time_bins[:, 1] - 1
+    bad = np.zeros(len(time_bins), dtype=np.bool_)
+    for name in _STATE:
+        changes = np.cumsum(np.diff(pixels[name].to_numpy(), prepend=pixels[name].to_numpy()[:1]) != 0)
+        bad |= changes[last] != changes[first]
+    bad |= (case.pixel_mask & ~pixels["pixel_mask"].to_numpy()[first].astype(np.int64)) != 0
+    needed = int(np.bitwise_or.reduce(1 << detectors.astype(np.int64)))
+    bad |= (needed & ~pixels["detector_mask"].to_numpy()[first].astype(np.int64)) != 0
+    lost = np.cumsum(~pixels["observed"].to_numpy(), axis=0)
+    for start, stop in energy_bins:
+        before = np.where(first[:, None] > 0, lost[np.maximum(first - 1, 0), start:stop], 0)
+        bad |= (lost[last, start:stop] != before).any(axis=1)
+    if bad.any():
+        _refuse(pixels, time_bins[int(np.argmax(bad))], energy_bins, detectors, case)
+
+
+def _refuse(
+    pixels: xr.Dataset,
+    bins: IntArray,
+    energy_bins: Sequence[tuple[int, int]],
+    detectors: IntArray,
+    case: SumCase,
+) -> NoReturn:
+    inside = slice(int(bins[0]), int(bins[1]))
     problems = []
-    for name, meaning in (
-        ("rcr", "the rate control regime (attenuator)"),
-        ("pixel_mask", "the pixel mask"),
-        ("detector_mask", "the detector mask"),
-    ):
+    for name, meaning in _STATE.items():
         values = np.unique(pixels[name].to_numpy()[inside])
         if values.size > 1:
             problems.append(f"{meaning} changes ({', '.join(map(str, values))})")
@@ -277,18 +424,16 @@ def _check_state(
     observed = pixels["observed"].to_numpy()[inside]
     if not all(observed[:, first:stop].all() for first, stop in energy_bins):
         problems.append("some energy bins were not received at all times")
-    if problems:
-        raise ImagingError(
-            f"the interval from {start} cannot be imaged: {'; '.join(problems)}",
-            expected="one instrument state and complete data in an interval",
-            advice="choose another interval, energy range, or set of rows and sub-collimators",
-        )
+    raise ImagingError(
+        f"the interval from {iso(pixels['time_start'].to_numpy()[bins[0]])} cannot be imaged: {'; '.join(problems)}",
+        expected="one instrument state and complete data in an interval",
+        advice="choose another interval, energy range, or set of rows and sub-collimators",
+    )
 
 
-def _count_variance(pixels: xr.Dataset, span: slice, detectors: IntArray, rows: IntArray) -> FloatArray:
-    """Poisson plus compression variance, (time, energy, detector, pixel)."""
-    counts = _select(pixels["counts"].to_numpy()[span], detectors, rows)
-    return counts + _compression_variance(counts, pixels["counts_skm"].to_numpy()[span])
+def _count_variance(counts: NDArray[Any], skm: NDArray[np.uint16]) -> FloatArray:
+    """Poisson plus compression variance; time on the first axis."""
+    return np.asarray(counts + _compression_variance(counts, skm))
 
 
 def _compression_variance(values: NDArray[Any], skm: NDArray[np.uint16]) -> FloatArray:
@@ -311,28 +456,6 @@ def _live_times(pixels: xr.Dataset, pieces: _Pieces, detectors: IntArray) -> tup
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = error / live**2
     return per_detector(live)[:, detectors], per_detector(relative)[:, detectors]
-
-
-def _scaled_background(
-    background: xr.Dataset,
-    groups: Sequence[tuple[int, int] | None],
-    detectors: IntArray,
-    case: SumCase,
-    live: FloatArray,
-    live_error: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Background in the energy bins of the science data, scaled to its live time, with variance."""
-    everything = (0, background.sizes["time"])
-    _check_state(background, everything, [group for group in groups if group], detectors, case)
-    rows = case.pixels.ravel()
-    pieces = _Pieces.cut([everything])
-    counts = pieces.sum(_select(background["counts"].to_numpy(), detectors, rows))[0]
-    errors = pieces.sum(_count_variance(background, pieces.span, detectors, rows))[0]
-    counts, errors = _regroup(counts, groups), _regroup(errors, groups)
-    live_background, relative = _live_times(background, pieces, detectors)
-    ratio = (live / live_background)[:, None, :, None]
-    estimate = counts * ratio
-    return estimate, errors * ratio**2 + estimate**2 * (live_error + relative)[:, None, :, None]
 
 
 def _energy_groups(
@@ -371,48 +494,26 @@ def _check_same_table(pixels: xr.Dataset, background: xr.Dataset) -> None:
 
 def _factors(
     pixels: xr.Dataset,
-    time_bins: Sequence[tuple[int, int]],
+    first_bin: int,
     energy_bins: Sequence[tuple[int, int]],
     detectors: IntArray,
-    rows: IntArray,
-    net: FloatArray,
+    case: SumCase,
+    spectrum: FloatArray | None,
     elut: ElutMode | None,
 ) -> list[tuple[FloatArray, FloatArray]]:
-    """Factors on the first and on the last channel of every energy range, each (interval, detector, pixel) or scalar.
+    """Factors on the first and on the last channel of every energy range, each (interval, detector, pixel).
 
-    For a single channel the second is 1 and the first is the whole correction.
+    `spectrum` is that of the net counts, (interval, channel, detector), for the power law.
     """
     if elut is None:
         return [(np.ones(()), np.ones(()))] * len(energy_bins)
     if elut not in ("power_law", "linear"):
         raise UsageError(f"elut={elut!r}", expected="'power_law', 'linear' or None", advice="choose one of them")
-    edges = _select(np.moveaxis(actual_edges(pixels["time_start"].to_numpy()[time_bins[0][0]]), -1, 0), detectors, rows)
+    table = actual_edges(pixels["time_start"].to_numpy()[first_bin])
+    edges = _select(np.moveaxis(table, -1, 0), detectors, case)
     lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
     low, high = edges[pixels["channel_start"].to_numpy()], edges[pixels["channel_stop"].to_numpy()]
     index = peak = None
-    if elut == "power_law":
-        large = rows < _LARGE_PIXELS if (rows < _LARGE_PIXELS).any() else np.ones(rows.size, dtype=np.bool_)
-        spectrum = net[..., large].sum(axis=(2, 3)) / (highs - lows)
-        index, peak = spectral_index(spectrum, lows, highs)
+    if spectrum is not None:
+        index, peak = spectral_index(spectrum.sum(axis=-1) / (highs - lows), lows, highs)
     return [edge_factors(one, lows, highs, low, high, index, peak) for one in energy_bins]
-
-
-def _corrected_sums(
-    values: FloatArray, energy_bins: Sequence[tuple[int, int]], factors: Sequence[tuple[FloatArray, FloatArray]]
-) -> FloatArray:
-    """Sum the channels of every energy range, first and last multiplied: (interval, range, detector, pixel)."""
-    sums = []
-    for (first, stop), (at_first, at_last) in zip(energy_bins, factors, strict=True):
-        total = values[:, first:stop].sum(axis=1)
-        sums.append(total + values[:, first] * (at_first - 1.0) + values[:, stop - 1] * (at_last - 1.0))
-    return np.stack(sums, axis=1)
-
-
-def _columns(sums: FloatArray, case: SumCase) -> FloatArray:
-    n_times, n_energies, n_detectors, _ = sums.shape
-    return np.asarray(sums.reshape(n_times * n_energies, n_detectors, len(case.rows), 4).sum(axis=2))
-
-
-def _energy_totals(values: FloatArray, energy_bins: Sequence[tuple[int, int]]) -> FloatArray:
-    spectrum = values.sum(axis=(2, 3))
-    return np.stack([spectrum[:, first:stop].sum(axis=1) for first, stop in energy_bins], axis=1).ravel()

@@ -129,7 +129,7 @@ def visibilities(
     indices = subcollimator_indices() if subcollimators is None else np.asarray(subcollimators, dtype=np.intp)
     counts = interval_counts(pixels, times, energies, indices, case, background=background, elut=elut)
     scale = 1.0 / (counts.live_time * counts.energy_width[:, None] * case.column_area_cm2)[..., None]
-    places = np.broadcast_to(np.asarray(location, dtype=np.float64), (len(counts.boxes), 2))
+    places = np.broadcast_to(np.asarray(location, dtype=np.float64), (len(counts.raw), 2))
     transmission = grid_transmission(places[:, 0], places[:, 1])[:, indices]
     rates, errors = counts.net * scale, np.sqrt(counts.variance) * scale
     vis, sigma = calibrate(rates, errors, transmission, indices, case, systematic=systematic)
@@ -145,7 +145,7 @@ def visibilities(
         "elut": elut or "none",
         "systematic": systematic,
         "background_subtracted": int(background is not None),
-        **({"request_id": pixels.attrs["request_id"]} if "request_id" in pixels.attrs else {}),
+        **{name: pixels.attrs[name] for name in ("request_id", "bin_shift") if name in pixels.attrs},
     }
     return result
 
@@ -238,8 +238,8 @@ def _observed(
     places: NDArray[np.float64],
 ) -> dict[str, Any]:
     """What was measured in each interval, beside the visibilities."""
-    first, stop = np.array([box.time for box in counts.boxes]).T
-    first_energy, stop_energy = np.array([box.energy for box in counts.boxes]).T
+    first, stop = counts.time_bins.T
+    first_energy, stop_energy = counts.energy_bins.T
     start = pixels["time_start"].to_numpy()
     duration = np.rint(pixels["timedel"].to_numpy() * 1e9).astype("timedelta64[ns]")
     flux = rates.sum(axis=-1) / (4.0 * transmission)
