@@ -56,6 +56,18 @@ def test_spice_kernel_agrees_within_the_stated_uncertainty(shared: Path) -> None
     assert (error[known] <= clock_uncertainty(scet[known])).all()
 
 
+def test_real_headers_of_november_2022_agree(shared: Path) -> None:
+    """Two of these 69 pairs of onboard time and UTC are anchors; the others are three days that they must predict."""
+    from astropy.io import fits
+
+    headers = [fits.getheader(path) for path in sorted((shared / "data/flares_202211/pixel_data").glob("*.fits"))]
+    scet = scet_from_seconds([header["OBT_BEG"] for header in headers])
+    reference = np.array([to_utc(header["DATE-BEG"]) for header in headers])
+    error = np.abs((scet_to_utc(scet) - reference) / np.timedelta64(1, "ms"))
+    assert len(headers) == 69
+    assert error.max() < 2.0
+
+
 def test_uncertainty_grows_beyond_the_last_anchor() -> None:
     inside, beyond = clock_uncertainty(np.array([794_000_000, 830_000_000]) << 16)
     assert inside == 0.1
