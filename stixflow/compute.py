@@ -29,6 +29,9 @@ Value = TypeVar("Value")
 WINDOW = 3
 """Batches in flight for each worker thread (docs/decisions.md, "Fan-out")."""
 
+_SLOTS_SECONDS = 2.0
+"""How long the count of worker threads is believed: asking the scheduler costs more than sending a batch."""
+
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -101,10 +104,15 @@ class Cluster:
         self._client = client
         self._ended = as_completed()
         self._live: set[Any] = set()
+        self._slots, self._asked = 1, -math.inf
 
     @property
     def slots(self) -> int:
-        return max(1, sum(int(threads) for threads in self._client.nthreads().values()))
+        now = time.monotonic()
+        if now - self._asked > _SLOTS_SECONDS:
+            self._slots = max(1, sum(int(threads) for threads in self._client.nthreads().values()))
+            self._asked = now
+        return self._slots
 
     def submit(self, call: Callable[..., Any], *arguments: object) -> object:
         # Every item of the catalog is a side effect somewhere: equal calls are never one call.

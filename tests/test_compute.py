@@ -127,6 +127,13 @@ class TestCluster:
         outcomes = list(map_batches(unpicklable_on_3, range(8), pool=cluster, batch_size=4))
         assert [outcome.index for outcome in outcomes if not outcome.ok] == [3]
 
+    def test_a_running_scheduler_is_joined(self, cluster: Pool) -> None:
+        cluster._client.wait_for_workers(2)  # type: ignore[attr-defined]
+        address = cluster._client.scheduler.address  # type: ignore[attr-defined]
+        with open_cluster(scheduler=address) as pool:
+            assert pool.slots == 2
+            assert _values(list(map_batches(square, range(20), pool=pool))) == {i: i * i for i in range(20)}
+
     def test_nothing_stays_on_the_cluster(self, cluster: Pool) -> None:
         stream = map_batches(square, range(500), pool=cluster, batch_size=1)
         for _ in range(20):

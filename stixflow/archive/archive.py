@@ -49,8 +49,8 @@ _IMAGE_COLUMNS = {
     "energy_high": _REAL,
     "start": _TIME,
     "stop": _TIME,
-    "hpc_x": _REAL,
-    "hpc_y": _REAL,
+    "x_hpc": _REAL,
+    "y_hpc": _REAL,
     "path": _TEXT,
 }
 _RUN_COLUMNS = {"run_id": _TEXT, "command": _TEXT, "state": _TEXT, "started": _TIME, "finished": _TIME}

@@ -484,7 +484,7 @@ class Catalog:
         ----------
         images
             One row per image with `image_id`, `method`, `energy_low`, `energy_high` (keV), `start`, `stop`, `path`
-            (below the root), `digest`, and where known `flare_id`, `hpc_x`, `hpc_y` (arcsec); any other column is kept.
+            (below the root), `digest`, and where known `flare_id`, `x_hpc`, `y_hpc` (arcsec); any other column is kept.
         """
         rows = [_image_row(row, run_id) for row in rows_of(images)]
         names = [row["image_id"] for row in rows]
@@ -703,8 +703,8 @@ def _image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:
         "stop": to_ns(stop),
         "path": str(path),
         "digest": str(digest),
-        "hpc_x": number(row.pop("hpc_x", None)),
-        "hpc_y": number(row.pop("hpc_y", None)),
+        "x_hpc": number(row.pop("x_hpc", None)),
+        "y_hpc": number(row.pop("y_hpc", None)),
         "run_id": run_id,
         "created": now_ns(),
         "attrs": to_json(row),

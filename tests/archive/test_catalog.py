@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -275,7 +276,7 @@ class TestFlares:
 
 def _image(name: str, **more: object) -> dict[str, object]:
     values = {"image_id": name, "method": "clean", "energy_low": 4, "energy_high": 10, "path": "i.fits", "digest": "d"}
-    return values | {"start": "2022-11-09T01", "stop": "2022-11-09T02", "flare_id": 7, "hpc_x": 1.5} | more
+    return values | {"start": "2022-11-09T01", "stop": "2022-11-09T02", "flare_id": 7, "x_hpc": 1.5} | more
 
 
 def test_an_image_takes_the_place_of_its_earlier_self(catalog: Catalog) -> None:
@@ -364,6 +365,48 @@ def test_two_processes_write_at_once_and_none_is_lost(tmp_path: Path) -> None:
     with catalog._engine.connect() as connection:
         assert connection.execute(sa.select(tables.current.c.revision)).scalar() == counts[:, 0].sum()
     catalog.close()
+
+
+def test_a_writer_waits_for_its_turn(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+    first, second = Catalog(url), Catalog(url)
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with tables.writing(first._engine):
+            holding.set()
+            done.wait(0.3)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holding.wait()
+    assert second.runs() == []  # readers do not wait
+    second.begin_run("R1", "late", code_version="1")
+    holder.join()
+    assert [row["run_id"] for row in first.runs()] == ["R1"]
+    first.close()
+    second.close()
+
+
+def test_readers_never_see_half_a_publication(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+    writer, reader = Catalog(url), Catalog(url)
+    keys = ("2022-11-09", "2022-11-10")
+
+    def publish() -> None:
+        for number in range(25):
+            writer.publish(*(writer.stage(_partition(f"R{number}", key=key)) for key in keys))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    seen = set()
+    while thread.is_alive():
+        seen.add(tuple(item.run_id for item in reader.partitions("ql_lightcurve")))
+    thread.join()
+    assert all(len(set(runs)) == 1 and len(runs) == 2 for runs in seen - {()})
+    assert [item.run_id for item in reader.partitions()] == ["R24", "R24"]
+    writer.close()
+    reader.close()
 
 
 class CatalogMachine(RuleBasedStateMachine):
