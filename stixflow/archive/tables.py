@@ -22,6 +22,8 @@ SCHEMA_VERSION = 1
 
 _BUSY_MS = 60_000
 _RETRY_MS = 20
+_WRITER_LOCK = 0x53544958
+"""Key of the PostgreSQL lock that writers take in turn, as SQLite's do by `BEGIN IMMEDIATE`."""
 
 # SQLite counts up only in a column of the type INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
@@ -215,10 +217,14 @@ def open_database(url: str) -> sa.Engine:
 
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open one transaction that may write: committed at the end of the block, or not at all."""
+    """Open one transaction that may write: committed at the end of the block, or not at all; one at a time."""
     with engine.connect() as connection:
         connection = connection.execution_options(stixflow_writes=True)
+        if engine.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
             yield connection
 
 
