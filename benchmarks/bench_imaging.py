@@ -86,7 +86,8 @@ def measure_counts(shared: Path) -> dict[str, float]:
     start, step = pixels["time_start"].to_numpy()[0], np.timedelta64(8, "s")
     random = np.random.default_rng(1)
     first = random.integers(0, 18, 500)
-    ranges = [TimeRange(start + a * step, start + (a + b) * step) for a, b in zip(first, random.integers(1, 3, 500))]
+    last = first + random.integers(1, 3, 500)
+    ranges = [TimeRange(start + a * step, start + b * step) for a, b in zip(first, last, strict=True)]
     bands = [(4, 10), (6, 10), (10, 15), (16, 28)]
     result = {}
     for elut in (None, "linear", "power_law"):

@@ -12,7 +12,6 @@ stopped there; otherwise it is undone and repeated in smaller steps. The compone
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -27,6 +26,8 @@ from stixflow.imaging.grids import FloatArray, Grid
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 _SHEETS_LIMIT_BYTES = 96 << 20
 _LONGEST_BLOCK = 16
+_BLOCK_EAGERNESS = 1.4
+"""Over 1, a longer block is tried than is sure to be proven (benchmarks/bench_imaging.py)."""
 
 Boxes = tuple[tuple[float, float, float, float], ...]
 
@@ -131,27 +132,48 @@ def natural_beam(u: ArrayLike, v: ArrayLike, weighting: Weighting = "natural") -
 
 
 class PointSpread:
-    """A point spread function with contiguous windows: one copy ("sheet") of it per column shift, made when needed.
+    """A point spread function that can be subtracted fast: copies of it whose windows are contiguous.
 
-    `psf` has peak 1 and shape (2 ny - 1, 2 nx - 1).
+    There is one copy ("sheet") per column of the source, made when needed as long as there is room; a column without
+    one is subtracted from the original in two passes.
+
+    Parameters
+    ----------
+    psf
+        Peak 1, shape (2 ny - 1, 2 nx - 1).
     """
 
     def __init__(self, psf: FloatArray) -> None:
-        self.psf = psf
-        self.lowest = min(float(psf.min()), 0.0)
-        self.shape = (psf.shape[0] + 1) // 2, (psf.shape[1] + 1) // 2
-        self._sheets: OrderedDict[int, FloatArray] = OrderedDict()
-        self._most_sheets = max(2, _SHEETS_LIMIT_BYTES // (psf.shape[0] * self.shape[1] * psf.itemsize))
+        from scipy.linalg.blas import daxpy
 
-    def sheet(self, column: int) -> FloatArray:
-        """The PSF of a source in `column` for all row shifts, flat; row `iy` starts at (ny - 1 - iy) * nx."""
-        found = self._sheets.get(column)
-        if found is None:
-            nx = self.shape[1]
-            found = np.ascontiguousarray(self.psf[:, nx - 1 - column : 2 * nx - 1 - column]).reshape(-1)
-            self._sheets[column] = found
-            if len(self._sheets) > self._most_sheets:
-                self._sheets.popitem(last=False)
+        self._daxpy = daxpy
+        self.lowest = min(float(psf.min()), 0.0)
+        self._psf = psf
+        self._ny, self._nx = (psf.shape[0] + 1) // 2, (psf.shape[1] + 1) // 2
+        self._sheets: dict[int, FloatArray] = {}
+        self._most_sheets = _SHEETS_LIMIT_BYTES // (psf.shape[0] * self._nx * psf.itemsize)
+        self._scaled = np.empty((self._ny, self._nx))
+
+    def subtract(self, values: FloatArray, peak: int, flux: float) -> None:
+        """Subtract a source of that flux in pixel `peak` from the flat map `values`, in place."""
+        iy, ix = divmod(peak, self._nx)
+        sheet = self._sheet(ix)
+        if sheet is not None:
+            self._daxpy(sheet, values, values.size, -flux, (self._ny - 1 - iy) * self._nx)
+            return
+        np.multiply(self._window(iy, ix), flux, out=self._scaled)
+        values -= self._scaled.reshape(-1)
+
+    def _window(self, iy: int, ix: int) -> FloatArray:
+        ny, nx = self._ny, self._nx
+        return self._psf[ny - 1 - iy : 2 * ny - 1 - iy, nx - 1 - ix : 2 * nx - 1 - ix]
+
+    def _sheet(self, ix: int) -> FloatArray | None:
+        """The PSF of a source in column `ix` for all row shifts, flat; that of row iy starts at (ny - 1 - iy) nx."""
+        found = self._sheets.get(ix)
+        if found is None and len(self._sheets) < self._most_sheets:
+            columns = slice(self._nx - 1 - ix, 2 * self._nx - 1 - ix)
+            found = self._sheets[ix] = np.ascontiguousarray(self._psf[:, columns]).reshape(-1)
         return found
 
 
@@ -167,8 +189,8 @@ def subtract_components(
     state = _Residual(residual.reshape(-1), spread, gain, box)
     peaks: list[int] = []
     fluxes: list[float] = []
-    block = _LONGEST_BLOCK
     lowest = state.minimum()
+    block = state.promising_steps(float(state.values.max()), lowest)
     while len(peaks) < niter:
         saved = state.values.copy() if block > 1 else None
         new_peaks, heights = state.run(min(block, niter - len(peaks)), lowest)
@@ -181,7 +203,7 @@ def subtract_components(
             continue
         peaks += new_peaks
         fluxes += [gain * height for height in heights]
-        lowest, block = lowest_after, min(2 * block, _LONGEST_BLOCK) if block > 1 else 1
+        lowest, block = lowest_after, state.promising_steps(heights[-1], lowest_after)
     return np.array(peaks, dtype=np.intp), np.array(fluxes)
 
 
@@ -196,11 +218,7 @@ class _Residual:
 
     def run(self, steps: int, lowest: float) -> tuple[list[int], list[float]]:
         """Subtract up to `steps` components; `lowest` is the minimum before the first. Returns pixels and heights."""
-        from scipy.linalg.blas import daxpy
-
-        values, box, spread, gain = self.values, self.box, self._spread, self.gain
-        ny, nx = spread.shape
-        size = ny * nx
+        values, box, subtract, gain = self.values, self.box, self._spread.subtract, self.gain
         peaks: list[int] = []
         heights: list[float] = []
         for _ in range(steps):
@@ -208,11 +226,17 @@ class _Residual:
             height = float(values[peak])
             if not heights and -lowest > height:
                 break
-            iy, ix = divmod(peak, nx)
-            daxpy(spread.sheet(ix), values, size, -gain * height, (ny - 1 - iy) * nx)
+            subtract(values, peak, gain * height)
             peaks.append(peak)
             heights.append(height)
         return peaks, heights
+
+    def promising_steps(self, height: float, lowest: float) -> int:
+        """How many components are likely to be proven at once, from how far the minimum is from stopping."""
+        if not height > -lowest:
+            return 1
+        steps = _BLOCK_EAGERNESS * (1.0 + lowest / height) / (self.gain * (1.0 - self._spread.lowest))
+        return int(min(max(steps, 1.0), _LONGEST_BLOCK))
 
     def is_proven(self, heights: list[float], lowest_after: float) -> bool:
         """Whether the stop rule was surely false before every component of the block but the first (checked already).

@@ -75,6 +75,20 @@ def test_the_sequence_of_components_is_that_of_the_plain_rule(
     np.testing.assert_allclose(residual, expected_residual, atol=1e-10)
 
 
+@pytest.mark.parametrize("limit_bytes", [0, 20_000])
+def test_memory_for_the_point_spread_changes_nothing(monkeypatch: pytest.MonkeyPatch, limit_bytes: int) -> None:
+    (u, v), grid = _stix(), Grid((20, 24), 4.0)
+    psf = point_spread(u, v, grid)
+    start = back_project(source_visibilities([Gaussian(1.0, 9.0, -14.0, 20.0)], u, v), u, v, grid)[0]
+    wanted, found = np.array(start), np.array(start)
+    peaks, _ = subtract_components(wanted, PointSpread(psf), 0.1, 100)
+    monkeypatch.setattr("stixflow.imaging.clean._SHEETS_LIMIT_BYTES", limit_bytes)
+    spread = PointSpread(psf)
+    np.testing.assert_array_equal(subtract_components(found, spread, 0.1, 100)[0], peaks)
+    np.testing.assert_allclose(found, wanted, atol=1e-13)
+    assert len(spread._sheets) <= limit_bytes // (39 * 24 * 8)
+
+
 @pytest.mark.parametrize("shape", [(32, 40), (33, 41)])
 @pytest.mark.parametrize("boxes", [None, ((-20.0, -20.0, 30.0, 10.0),)])
 def test_components_and_residual_balance(shape: tuple[int, int], boxes: tuple[tuple[float, ...], ...] | None) -> None:
