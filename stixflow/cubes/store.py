@@ -314,7 +314,7 @@ def _read_array(
         return np.asarray(zarr.open_array(_zarr_store(files), path=path, mode="r")[part])
     from numcodecs import blosc  # type: ignore[import-untyped]
 
-    data = files.get("/".join((path, "c", *["0"] * len(node["shape"]))))
+    data = files.get(f"{path}/{_object_key([0] * len(node['shape']))}")
     return np.frombuffer(bytearray(blosc.decompress(data)), node["data_type"]).reshape(node["shape"])[part]
 
 
@@ -408,7 +408,12 @@ class _Grid:
         """Walk over the index and the key of every object."""
         counts = (range(math.ceil(size / step)) for size, step in zip(self.shape, self.objects, strict=True))
         for index in cross(*counts):
-            yield index, "/".join(("c", *map(str, index)))
+            yield index, _object_key(index)
+
+
+def _object_key(index: Sequence[int]) -> str:
+    # With dots, an array is one folder: with slashes, folders would outnumber the objects.
+    return ".".join(("c", *map(str, index)))
 
 
 def _chunks(values: NDArray[Any], grid: _Grid) -> Iterator[tuple[str, bytes]]:
@@ -478,7 +483,7 @@ def _array_metadata(dtype: np.dtype[Any], grid: _Grid, model: Variable) -> dict[
         "shape": grid.shape,
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": grid.objects}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": False if dtype.kind == "b" else 0,
         "codecs": codecs,
         "attributes": _variable_attrs(model),

@@ -227,7 +227,7 @@ class TestVerify:
     def test_every_defect_is_found(self, archive: Archive) -> None:
         gone, flipped, other = archive.catalog.partitions()
         delete_store(archive.url(gone.path))
-        shard = Path(archive.url(flipped.path)) / "0" / "counts" / "c" / "0" / "0"
+        shard = Path(archive.url(flipped.path)) / "0" / "counts" / "c.0.0"
         shard.write_bytes(shard.read_bytes()[:-1] + b"?")
         delete_store(archive.url(other.path))
         write_store(archive.url(other.path), [_day(DAYS[2], seed=77)])

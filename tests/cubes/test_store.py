@@ -223,9 +223,9 @@ def _cut(path: Path) -> None:
 
 def _forget(path: Path) -> None:
     """Lose a shard and its line in the manifest."""
-    key = path.relative_to(path.parents[6]).as_posix()
+    key = path.relative_to(path.parents[2]).as_posix()
     path.unlink()
-    manifest_path = path.parents[6] / store.MANIFEST
+    manifest_path = path.parents[2] / store.MANIFEST
     manifest = json.loads(manifest_path.read_text())
     del manifest["objects"][key]
     text = "".join(f"{name} {size} {digest}\n" for name, (size, digest) in sorted(manifest["objects"].items()))
@@ -233,7 +233,7 @@ def _forget(path: Path) -> None:
     manifest_path.write_text(json.dumps(manifest))
 
 
-SHARD, COUNTS, ROOT = "0/counts/c/0/0/0/0", "0/counts/zarr.json", "zarr.json"
+SHARD, COUNTS, ROOT = "0/counts/c.0.0.0.0", "0/counts/zarr.json", "zarr.json"
 DAMAGE: dict[str, tuple[str, Callable[[Path], None], str, bool]] = {
     "shard missing": (SHARD, Path.unlink, "is missing", True),
     "shard cut short": (SHARD, _cut, "bytes instead of", True),
@@ -243,7 +243,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], None], str, bool]] = {
     "manifest flipped": (store.MANIFEST, _flip, "manifest", True),
     "manifest missing": (store.MANIFEST, Path.unlink, "never completed", True),
     "shard and its line lost": (SHARD, _forget, "implied by the metadata", True),
-    "object too many": ("0/counts/c/9", lambda path: path.write_bytes(b"soup"), "is not in the manifest", False),
+    "object too many": ("0/counts/c.9", lambda path: path.write_bytes(b"soup"), "is not in the manifest", False),
 }
 
 
