@@ -169,7 +169,7 @@ def _times(file: StixFile) -> _Arrays:
     return {
         "time": utc_of(start, centre),
         "time_start": utc_of(start, time_start),
-        "timedel": width * 1e-9,
+        "timedel": width / 1e9,
         "scet": begin_ticks + ticks_of(time_start),
     }
 
