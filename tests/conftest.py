@@ -20,3 +20,30 @@ def shared() -> Path:
             pytest.fail(f"STIXFLOW_REQUIRE_SHARED=1, but this test {reason}")
         pytest.skip(reason)
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def delivery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a simulated delivery that no test may change."""
+    from example_delivery import deliver
+
+    return deliver(tmp_path_factory.mktemp("delivery")).path.parent
+
+
+@pytest.fixture(scope="session")
+def processed(delivery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive of that delivery, which no test may change."""
+    from example_delivery import process
+
+    root = tmp_path_factory.mktemp("processed") / "archive"
+    report = process(root, delivery / "telemetry", delivery / "ephemeris")
+    assert not report["failed"]
+    return root
+
+
+@pytest.fixture
+def archive_copy(processed: Path, tmp_path: Path) -> Path:
+    """Return a copy of that archive, to be changed."""
+    import shutil
+
+    return Path(shutil.copytree(processed, tmp_path / "archive"))

@@ -398,6 +398,17 @@ class Catalog:
         query = _where(sa.select(table), table, product=product, key=key).order_by(table.c.id)
         return [_read_partition(row) for row in self._rows(query)]
 
+    def rolled_back(self) -> set[tuple[str, str, str]]:
+        """Return product, key and input digest of the partitions that were rolled back from."""
+        table, pointer = tables.partition, tables.current
+        mine = sa.and_(pointer.c.product == table.c.product, pointer.c.key == table.c.key)
+        query = (
+            sa.select(table.c.product, table.c.key, table.c.input_digest)
+            .join(pointer, mine)
+            .where(table.c.id > pointer.c.partition_id, table.c.state == "superseded")
+        )
+        return {(row["product"], row["key"], row["input_digest"]) for row in self._rows(query)}
+
     def is_current(self, product: str, key: str, input_digest: str, code_version: str) -> bool:
         """Tell whether readers already see a partition made of these inputs by this code."""
         return bool(self.up_to_date(product, {key: input_digest}, code_version))

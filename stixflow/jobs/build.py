@@ -12,7 +12,7 @@ import numpy as np
 from stixflow.archive.layout import join_url, store_path
 from stixflow.cubes.store import StoreRecord, verify_store, write_store
 from stixflow.errors import BalanceError, StoreError
-from stixflow.jobs.kept import read_kept
+from stixflow.jobs.kept import Reject, read_kept, write_reject
 from stixflow.telemetry import Packets, Records, concat, decode
 from stixflow.time import TimeRange, scet_to_utc
 
@@ -47,6 +47,10 @@ class Built:
     """What planning needs to know without opening the store."""
     complete: bool = True
     missing: str = ""
+    conflicts: tuple[Reject, ...] = ()
+    """Packets of the sets that contradict an earlier one of the same type, time and count, now in quarantine."""
+    n_conflicts: int = 0
+    """How many of them the books count here."""
 
 
 def build(job: BuildJob) -> Built | None:
@@ -69,7 +73,7 @@ def build(job: BuildJob) -> Built | None:
     records = decode(packets)[job.product]
     if job.product == "ql_lightcurve":
         return _build_day(job, records, packets)
-    return _build_request(job, records, len(packets))
+    return _build_request(job, records, packets)
 
 
 def _read_set(root: str, path: str, digest: str) -> Packets:
@@ -84,7 +88,6 @@ def _build_day(job: BuildJob, records: Records, packets: Packets) -> Built | Non
     inside = TimeRange.of_day(day).covers(cube["time"].to_numpy())
     if not inside.any():
         return None
-    n_home = int((scet_to_utc(packets.keys().start).astype("datetime64[D]") == np.datetime64(day)).sum())
     kept = cube.isel(time=np.flatnonzero(inside))
     books = dict(cube.attrs["books"])
     kept.attrs["books"] = books | {
@@ -93,10 +96,15 @@ def _build_day(job: BuildJob, records: Records, packets: Packets) -> Built | Non
     }
     unplaced = int(books["unplaced_packets"])
     missing = f"{unplaced} packets with other energy bins than the rest of the day" if unplaced else ""
-    return _write(job, day, [kept], n_home, complete=not unplaced, missing=missing)
+    return _write(job, day, [kept], packets, complete=not unplaced, missing=missing)
 
 
-def _build_request(job: BuildJob, records: Records, n_packets: int) -> Built:
+def _count_home(packets: Packets, day: date) -> int:
+    """Count the packets that start on a day; those from its neighbours only lend it their samples."""
+    return int((scet_to_utc(packets.keys().start).astype("datetime64[D]") == np.datetime64(day)).sum())
+
+
+def _build_request(job: BuildJob, records: Records, packets: Packets) -> Built:
     from stixflow.cubes.build import build_requests
 
     requests = build_requests(records)
@@ -112,7 +120,7 @@ def _build_request(job: BuildJob, records: Records, n_packets: int) -> Built:
         job,
         day,
         request.datasets,
-        n_packets,
+        packets,
         summary=_summary(request.datasets),
         complete=request.complete,
         missing="; ".join(request.missing),
@@ -140,12 +148,11 @@ def _build_ephemeris(job: BuildJob) -> Built:
     dataset = read_ancillary(join_url(job.root, path))
     day = TimeRange.of_day(date.fromisoformat(job.key))
     place = observer(dataset, day.middle)
-    return _write(
-        job, day.start.astype("datetime64[D]").astype(date), [dataset], 0, summary={"distance_m": place.distance_m}
-    )
+    day_of = day.start.astype("datetime64[D]").astype(date)
+    return _write(job, day_of, [dataset], None, summary={"distance_m": place.distance_m})
 
 
-def _write(job: BuildJob, day: date, datasets: Sequence[xr.Dataset], n_home: int, **more: Any) -> Built:
+def _write(job: BuildJob, day: date, datasets: Sequence[xr.Dataset], packets: Packets | None, **more: Any) -> Built:
     path = store_path(job.product, job.key, day, job.run_id)
     url = join_url(job.root, path)
     store = write_store(url, datasets)
@@ -156,4 +163,16 @@ def _write(job: BuildJob, day: date, datasets: Sequence[xr.Dataset], n_home: int
             expected="what was written",
             advice="check the disk, then run again",
         )
-    return Built(job.product, job.key, day, path, store, n_home, **more)
+    books = {} if packets is None else _packet_books(job, day, packets)
+    return Built(job.product, job.key, day, path, store, **{"n_home": 0, **books}, **more)
+
+
+def _packet_books(job: BuildJob, day: date, packets: Packets) -> dict[str, Any]:
+    """Count the packets used and those that contradict them, and put the latter into quarantine."""
+    refused = [Packets.from_bytes(entry.data) for entry in packets.rejected]
+    on_day = job.product == "ql_lightcurve"
+    return {
+        "n_home": _count_home(packets, day) if on_day else len(packets),
+        "conflicts": tuple(write_reject(job.root, entry) for entry in packets.rejected),
+        "n_conflicts": sum(_count_home(one, day) for one in refused) if on_day else len(refused),
+    }

@@ -13,7 +13,7 @@ import numpy as np
 
 from stixflow.archive.layout import day_key, request_key
 from stixflow.errors import BalanceError, InputFileError
-from stixflow.jobs.kept import write_kept
+from stixflow.jobs.kept import Reject, write_kept, write_reject
 from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode, read_packets
 from stixflow.time import TICKS_PER_SECOND, iso, scet_to_utc, to_utc
 
@@ -48,16 +48,6 @@ class SetRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
-    """Bytes in quarantine: why, where they were, and where they are kept below the root."""
-
-    reason: str
-    offset: int
-    n_bytes: int
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
 class Framed:
     """What became of one file."""
 
@@ -88,10 +78,10 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
     except InputFileError as error:
         return NotTelemetry(str(error))
     decoded = decode(packets)
-    unusable = (*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets))
+    unusable = list(_once((*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets))))
     good = packets.select(~np.isin(packets.offset, [entry.offset for entry in unusable]))
     sets = [_write_set(job.root, route, good) for route in _routes(good)]
-    rejected = tuple(_write_reject(job.root, entry) for entry in _once((*packets.rejected, *unusable)))
+    rejected = tuple(write_reject(job.root, entry) for entry in (*packets.rejected, *unusable))
     accounting = packets.accounting
     framed = Framed(
         packets_in=accounting.packets_in,
@@ -106,11 +96,11 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
 
 
 def _once(entries: Iterable[Quarantined]) -> Iterator[Quarantined]:
-    """Drop later reasons for the same bytes."""
-    seen: set[tuple[str, int]] = set()
+    """Drop later reasons for the same packet."""
+    seen: set[int] = set()
     for entry in entries:
-        if (entry.file, entry.offset) not in seen:
-            seen.add((entry.file, entry.offset))
+        if entry.offset not in seen:
+            seen.add(entry.offset)
             yield entry
 
 
@@ -194,13 +184,6 @@ def _write_set(root: str, route: _Route, packets: Packets) -> SetRecord:
     path = f"packets/{route.product}/{route.key}/{digest[:32]}.bin"
     write_kept(root, path, blob)
     return SetRecord(route.product, route.key, digest, path, len(chosen), route.n_home)
-
-
-def _write_reject(root: str, entry: Quarantined) -> Reject:
-    path = f"quarantine/{hashlib.sha256(entry.data).hexdigest()[:32]}.bin"
-    write_kept(root, path, entry.data)
-    reason = f"{entry.reason}; expected {entry.expected}" if entry.expected else entry.reason
-    return Reject(reason, entry.offset, len(entry.data), path)
 
 
 @dataclass(frozen=True, slots=True)

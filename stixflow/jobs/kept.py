@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from stixflow.archive.layout import join_url
 from stixflow.errors import StoreError
+from stixflow.telemetry import Quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Bytes in quarantine: why, where they were, and where they are kept below the root."""
+
+    reason: str
+    offset: int
+    n_bytes: int
+    path: str
+
+
+def write_reject(root: str, entry: Quarantined) -> Reject:
+    """Keep bytes that cannot be used in the quarantine of the archive."""
+    path = f"quarantine/{hashlib.sha256(entry.data).hexdigest()[:32]}.bin"
+    write_kept(root, path, entry.data)
+    reason = f"{entry.reason}; expected {entry.expected}" if entry.expected else entry.reason
+    return Reject(reason, entry.offset, len(entry.data), path)
 
 
 def write_kept(root: str, path: str, blob: bytes) -> None:
@@ -17,11 +37,19 @@ def write_kept(root: str, path: str, blob: bytes) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    with partial.open("wb") as stream:
-        stream.write(blob)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(target)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(blob)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_kept(root: str, path: str) -> bool:
+    """Tell whether a file is where it was kept."""
+    return Path(join_url(root, path)).is_file()
 
 
 def read_kept(root: str, path: str, digest: str) -> bytes:

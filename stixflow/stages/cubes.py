@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stixflow import jobs
-from stixflow.archive import PacketSet, draft_partition
+from stixflow.archive import PacketSet, Partition, Quarantined, draft_partition
 from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.run import Run
@@ -34,12 +34,18 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
         if item.product != jobs.UNDECODED:
             groups.setdefault((item.product, item.key), []).append(item)
     catalog = run.archive.catalog
-    made = {f"{p.product} {p.key}": p.input_digest for p in catalog.partitions()} | catalog.done(_NOTHING_INSIDE)
+    made = catalog.done(_NOTHING_INSIDE) | {f"{p.product} {p.key}": p.input_digest for p in catalog.partitions()}
+    rolled_back = catalog.rolled_back()
     stale = []
     for (product, key), items in groups.items():
         chosen = _chosen(product, items)
         inputs = tuple((item.path, item.digest) for item in chosen)
-        if made.get(f"{product} {key}") != _digest(inputs):
+        digest = _digest(inputs)
+        if made.get(f"{product} {key}") == digest:
+            continue
+        if (product, key, digest) in rolled_back:
+            run.skip("cubes", f"{product} {key}", "rolled back: left as it is until more of its packets come")
+        else:
             stale.append((jobs.BuildJob(product, key, inputs, run.archive.root, run.run_id), chosen))
     return stale
 
@@ -58,7 +64,8 @@ def _digest(inputs: tuple[tuple[str, str], ...]) -> str:
 def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[PacketSet]) -> None:
     catalog = run.archive.catalog
     before = catalog.current(job.product, job.key)
-    duplicates = sum(_home(item.attrs) for item in items) - built.n_home
+    duplicates = sum(_home(item.attrs) for item in items) - built.n_home - built.n_conflicts
+    _quarantine(run, job, built)
     partition = draft_partition(
         built.store,
         path=built.path,
@@ -70,7 +77,7 @@ def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[Packet
         code_version=code_version(),
         complete=built.complete,
         missing=built.missing,
-        attrs={**built.store.attrs, **built.summary, "duplicates": duplicates},
+        attrs={**built.store.attrs, **built.summary, "duplicates": duplicates, "conflicts": built.n_conflicts},
     )
     try:
         catalog.publish(catalog.stage(partition))
@@ -82,13 +89,25 @@ def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[Packet
         run.counts["incomplete"] += 1
         run.skip("cubes", f"{job.product} {job.key}", f"published incomplete: {built.missing}")
     # Packets that an earlier file had brought were counted as used when their own file was framed.
-    late = duplicates - (_duplicates(before.attrs) if before else 0)
-    run.balance.update(duplicates=late, used=-late)
+    late = duplicates - _number(before, "duplicates")
+    refused = built.n_conflicts - _number(before, "conflicts")
+    run.balance.update(used=-late - refused, duplicates=late, rejected=refused)
+
+
+def _quarantine(run: Run, job: jobs.BuildJob, built: jobs.Built) -> None:
+    """Record the packets of different files that contradict each other, once."""
+    if built.conflicts:
+        known = {row["path"] for row in run.archive.catalog.quarantined()}
+        fresh = [one for one in built.conflicts if one.path not in known]
+        name = f"{job.product} {job.key}"
+        entries = [Quarantined(name, one.reason, one.offset, one.n_bytes, one.path) for one in fresh]
+        run.archive.catalog.quarantine(entries, run_id=run.run_id)
 
 
 def _home(attrs: Mapping[str, Any]) -> int:
     return int(attrs.get("n_home", 0))
 
 
-def _duplicates(attrs: Mapping[str, Any]) -> int:
-    return int(attrs.get("duplicates", 0))
+def _number(partition: Partition | None, name: str) -> int:
+    attrs: Mapping[str, Any] = partition.attrs if partition else {}
+    return int(attrs.get(name, 0))

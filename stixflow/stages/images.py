@@ -25,6 +25,7 @@ _STAGE = "images"
 def make_images(run: Run) -> None:
     """Locate and image every flare with pixel data whose inputs are not those it was imaged with."""
     catalog = run.archive.catalog
+    _forget_lost_flares(run)
     imaged = catalog.done(_STAGE)
     plan = _Plan(run)
     todo, digests = [], {}
@@ -37,6 +38,15 @@ def make_images(run: Run) -> None:
             digests[job.flare_id] = digest
     for job, result in run.fan_out(_STAGE, jobs.image, todo, lambda job: f"flare {job.flare_id}"):
         _record(run, job, result, digests[job.flare_id])
+
+
+def _forget_lost_flares(run: Run) -> None:
+    """Withdraw the images of flares that are no longer found, as when more of their day has come down."""
+    catalog = run.archive.catalog
+    shown = {str(flare["flare_id"]) for flare in catalog.flares()}
+    for flare_id in sorted({str(image["flare_id"]) for image in catalog.images() if image["flare_id"]} - shown):
+        catalog.replace_images(flare_id, (), run_id=run.run_id)
+        catalog.mark_done(_STAGE, {flare_id: ""}, run_id=run.run_id)
 
 
 def _record(run: Run, job: jobs.ImageJob, result: jobs.Imaged, digest: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from stixflow import jobs
 from stixflow.archive import FileEntry, PacketSet, Quarantined
 from stixflow.errors import MissingFile, StixflowError
+from stixflow.jobs.frame import SetRecord
+from stixflow.jobs.kept import is_kept
 from stixflow.stages.run import Run
 
 _BLOCK = 1 << 20
@@ -17,7 +19,8 @@ _BLOCK = 1 << 20
 def ingest(run: Run, paths: Sequence[Path]) -> None:
     """Sort the packets of new files into packet sets, and keep ephemeris files; files already known are skipped.
 
-    A file that is neither is skipped where a folder was walked, and a failure where it was named.
+    A file that is neither is skipped where a folder was walked, and a failure where it was named. A known file whose
+    packet sets are no longer all there is read again, which writes them again.
 
     Raises
     ------
@@ -26,10 +29,13 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     """
     telemetry: dict[str, str] = {}
     files = list_files(paths)
+    sets = run.archive.catalog.packet_sets()
+    have = {_identity(item) for item in sets}
+    lost = {item.file_digest for item in sets if not is_kept(run.archive.root, item.path)}
     known = 0
     for path in files:
         digest = file_digest(path)
-        if digest in telemetry.values() or run.archive.catalog.knows_file(digest):
+        if digest in telemetry.values() or (digest not in lost and run.archive.catalog.knows_file(digest)):
             run.skip("ingest", path.name, "already ingested: the archive has a file of this content")
             known += 1
         elif _is_ancillary(path):
@@ -40,12 +46,12 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     for job, framed in run.fan_out("ingest", jobs.frame, todo, lambda job: Path(job.path).name):
         path = Path(job.path)
         if isinstance(framed, jobs.Framed):
-            _register(run, path, telemetry[job.path], framed)
+            _register(run, path, telemetry[job.path], framed, have)
         elif path in paths:
             run.fail("ingest", path.name, framed.reason)
         else:
             run.skip("ingest", path.name, framed.reason)
-    if not run.counts["files"] and not known and not run.failed:
+    if not run.counts["files"] and not run.counts["files_restored"] and not known and not run.failed:
         raise MissingFile(
             f"none of the {len(files)} files is telemetry: {run.skipped[-1]['reason']}",
             expected="SOC XML, binary, hexadecimal text or level-binary FITS, or L2 ancillary FITS",
@@ -102,30 +108,43 @@ def _ingest_ancillary(run: Run, path: Path, digest: str) -> None:
         return
     entry = FileEntry(digest, path.name, "ephemeris", path.stat().st_size, path=kept.path)
     item = PacketSet("ephemeris", kept.key, digest, kept.path, 0, digest, {"name": path.name})
-    run.archive.catalog.register_file(entry, run_id=run.run_id, packet_sets=[item])
-    run.counts["files"] += 1
+    _count_file(run, path, run.archive.catalog.register_file(entry, run_id=run.run_id, packet_sets=[item]))
 
 
-def _register(run: Run, path: Path, digest: str, framed: jobs.Framed) -> None:
+def _register(run: Run, path: Path, digest: str, framed: jobs.Framed, have: set[tuple[str, str, str]]) -> None:
     sets = [
         PacketSet(s.product, s.key, s.digest, s.path, s.n_packets, digest, {"n_home": s.n_home}) for s in framed.sets
     ]
-    run.archive.catalog.register_file(
-        FileEntry(
-            digest,
-            path.name,
-            "telemetry",
-            path.stat().st_size,
-            framed.packets_in,
-            framed.used,
-            framed.duplicates,
-            len(framed.rejected),
-        ),
+    # A set that another file brought already, in any container, is all duplicates.
+    again = sum(s.n_home for s in framed.sets if _identity(s) in have)
+    books = {
+        "packets_in": framed.packets_in,
+        "used": framed.used - again,
+        "duplicates": framed.duplicates + again,
+        "rejected": len(framed.rejected),
+    }
+    is_new = run.archive.catalog.register_file(
+        FileEntry(digest, path.name, "telemetry", path.stat().st_size, **books),
         run_id=run.run_id,
         packet_sets=sets,
         quarantined=[Quarantined(path.name, r.reason, r.offset, r.n_bytes, r.path) for r in framed.rejected],
     )
-    run.counts["files"] += 1
-    run.balance.update(packets_in=framed.packets_in, used=framed.used, duplicates=framed.duplicates)
-    run.balance.update(rejected=len(framed.rejected))
-    run.not_decoded.update(framed.not_decoded)
+    _count_file(run, path, is_new)
+    if is_new:
+        run.balance.update(books)
+        run.not_decoded.update(
+            {s.key: s.n_home for s in framed.sets if s.product == jobs.UNDECODED and _identity(s) not in have}
+        )
+        have.update(map(_identity, sets))
+
+
+def _identity(item: PacketSet | SetRecord) -> tuple[str, str, str]:
+    return item.product, item.key, item.digest
+
+
+def _count_file(run: Run, path: Path, is_new: bool) -> None:
+    if is_new:
+        run.counts["files"] += 1
+    else:
+        run.counts["files_restored"] += 1
+        run.skip("ingest", path.name, "already ingested: what was lost of its packet sets is there again")
