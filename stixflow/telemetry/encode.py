@@ -137,7 +137,8 @@ def _pack(records: Records, level: str, block: Block, position: int) -> NDArray[
     for one in block.fields:
         _pack_field(rows, one, rows_of.columns[one.name])
     if position in rows_of.unused:
-        rows |= rows_of.unused[position][:, : block.size]
+        bits = rows_of.unused[position][:, : block.size]
+        rows[:, : bits.shape[1]] |= bits
     return rows
 
 

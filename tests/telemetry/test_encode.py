@@ -46,6 +46,28 @@ def test_unused_bits_that_are_set_come_back(shared: Path) -> None:
     assert encode(records) == packets.to_bytes()
 
 
+@pytest.mark.parametrize("order", [(OLD, NEW), (NEW, OLD), (OLD, OLD + 5)])
+def test_unused_bits_of_old_and_new_layouts_come_back(order: tuple[int, int]) -> None:
+    stream = bytearray()
+    for coarse in order:
+        stream += encode(pixels([[(0, [1, 2]), (10, [3])]], coarse=coarse))
+        stream[-16] |= 0x80
+    stream[16 + 9] |= 0x80
+    records = decode(Packets.from_bytes(bytes(stream)))["sci_pixels"]
+    assert {name for name, level in records.levels.items() if level.unused} == {"packet", "num_energy_groups"}
+    assert encode(records) == bytes(stream)
+
+
+def test_unused_bits_of_blocks_that_grew(synthetic: list[dict[str, Any]]) -> None:
+    blobs = [bytearray.fromhex(entry["hex"]) for entry in synthetic if entry["key"] == "21,6,20"]
+    for blob in blobs:
+        blob[16 + 19 + (5 if int.from_bytes(blob[10:14], "big") < 677774249 else 6)] |= 0x80
+    packets = Packets.from_bytes(b"".join(map(bytes, blobs)))
+    records = decode(packets, products=["21,6,20"])["21,6,20"]
+    assert records.levels["num_substructures"].unused
+    assert encode(records) == packets.to_bytes()
+
+
 def _random_levels(scope: Scope, rows: int, rng: np.random.Generator, found: dict[str, Any]) -> None:
     counted = {repeat.count: repeat for repeat in scope.repeats}
     columns = {}
