@@ -15,7 +15,7 @@ import xarray as xr
 from stixflow.archive.catalog import Catalog, Partition
 from stixflow.archive.layout import CATALOG_NAME, join_url
 from stixflow.cubes.model import PRODUCTS
-from stixflow.cubes.store import Defect, open_joined, open_store, verify_store
+from stixflow.cubes.store import Defect, is_there, open_joined, open_store, verify_store
 from stixflow.errors import MissingFile, NotFound, StixflowError, UsageError
 from stixflow.time import TimeRange, iso, to_utc
 
@@ -238,6 +238,10 @@ class Archive:
     def url(self, path: str) -> str:
         """Return the full place of a path below the root."""
         return join_url(self.root, path)
+
+    def lost(self) -> list[Partition]:
+        """Return the published partitions whose store is no longer there: a glance, where `verify` reads everything."""
+        return [item for item in self.catalog.partitions() if not is_there(self.url(item.path))]
 
     def verify(self, partitions: Iterable[Partition] | None = None) -> list[Defect]:
         """Read every published store (or those given) and return all that is wrong with them."""

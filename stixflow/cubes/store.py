@@ -197,6 +197,11 @@ def delete_store(url: str | os.PathLike[str]) -> None:
     open_files(url).remove(first=MANIFEST)
 
 
+def is_there(url: str | os.PathLike[str]) -> bool:
+    """Tell whether a store was completed at `url` and its manifest is still there; nothing is read."""
+    return open_files(url).exists(MANIFEST)
+
+
 def count_boxes(url: str | os.PathLike[str]) -> int:
     """Return how many boxes a store holds."""
     keys = _read_manifest(open_files(url))["objects"]

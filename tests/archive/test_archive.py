@@ -223,6 +223,7 @@ class TestTables:
 class TestVerify:
     def test_a_sound_archive_has_no_defect(self, archive: Archive) -> None:
         assert archive.verify() == []
+        assert archive.lost() == []
 
     def test_every_defect_is_found(self, archive: Archive) -> None:
         gone, flipped, other = archive.catalog.partitions()
@@ -235,6 +236,7 @@ class TestVerify:
         assert "never completed" in found[archive.url(gone.path)]
         assert "SHA-256" in found[archive.url(flipped.path)]
         assert "has the digest" in found[archive.url(other.path)]
+        assert archive.lost() == [gone]
         assert [item.url for item in archive.verify([gone])] == [archive.url(gone.path)]
         with pytest.raises(StoreError, match="never completed"):
             archive.lightcurves("2022-11-08", "2022-11-09")
