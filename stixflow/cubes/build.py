@@ -7,7 +7,7 @@ to a packet that could not be placed; `Books` says how many of each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from stixflow.cubes.model import DATA_MODEL_VERSION, N_DETECTORS, N_PIXELS, PRODUCTS
 from stixflow.errors import BalanceError, UsageError
 from stixflow.instrument import energy_edges
-from stixflow.telemetry import Quarantined, Records, consistent
+from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode
+from stixflow.telemetry.ccsds import gather_rows
 from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, unpack_skm, unscale_triggers
 from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, bin_starts, estimated_durations, regroup
 from stixflow.time import scet_to_utc
@@ -43,6 +44,7 @@ TRIGGER_DETECTORS = (
 """The two detector indices whose triggers each accumulator counts."""
 
 _TICKS_PER_TENTH = 6553.6
+_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +307,6 @@ def _request_attributes(request: Request, box: int) -> dict[str, Any]:
 
 def _with_refused(cubes: list[RequestCubes], records: Records, refused: list[Quarantined]) -> list[RequestCubes]:
     """Add to each request the packets of it that could not be placed."""
-    from dataclasses import replace
-
-    from stixflow.telemetry import Packets, decode
-
     bad = decode(Packets.from_bytes(b"".join(entry.data for entry in refused)), products=[records.product])
     lost = bad[records.product]
     keys = np.stack([lost["request_id"].astype(np.int64), lost["tc_packet_seq_control"].astype(np.int64)], axis=1)
@@ -345,28 +343,50 @@ def _incomplete(dataset: xr.Dataset, missing: tuple[str, ...]) -> xr.Dataset:
 def _pixel_box(records: Records, box: Box) -> tuple[dict[str, NDArray[Any]], int, int]:
     """Variables of a pixel cube, the counts of repeated rows, and how many of those differ from the first."""
     values = _cube_values(records, "counts")
-    parent = records.parents("num_energy_groups")
     pixel_mask = _or_reduce(records["pixel_mask"], records.lengths("num_pixel_sets"))
-    detector_mask = records["detector_mask"]
     first, size = records.starts("num_data"), records.lengths("num_data")
     counts = np.zeros((box.start.size, len(box.channels), N_DETECTORS, N_PIXELS), dtype=values.dtype)
     observed = np.zeros(counts.shape[:2], dtype=np.bool_)
-    sub = parent[box.row]
-    patterns = np.stack([detector_mask[sub].astype(np.int64), pixel_mask[sub].astype(np.int64)], axis=1)
-    repeated, conflicts = 0, 0
+    observed[box.time, box.energy] = True
+    sub = records.parents("num_energy_groups")[box.row]
+    patterns = np.stack([records["detector_mask"][sub].astype(np.int64), pixel_mask[sub].astype(np.int64)], axis=1)
+    flat = counts.reshape(*observed.shape, -1)
+    again: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[Any]]] = []
     for (detectors, pixels), rows in _groups(patterns):
-        cells = _bits(detectors, N_DETECTORS)[:, None] * N_PIXELS + _bits(pixels, N_PIXELS)
-        cells = cells.reshape(-1)
-        new, old = rows[~box.repeated[rows]], rows[box.repeated[rows]]
-        flat = counts.reshape(*counts.shape[:2], -1)
-        flat[box.time[new][:, None], box.energy[new][:, None], cells] = _rows_of(values, first, size, box.row[new])
-        observed[box.time[new], box.energy[new]] = True
-        if old.size:
-            again = _rows_of(values, first, size, box.row[old])
-            repeated += int(again.sum(dtype=np.uint64))
-            kept = flat[box.time[old][:, None], box.energy[old][:, None], cells]
-            conflicts += int((kept != again).any(axis=1).sum())
+        cells = (_bits(detectors, N_DETECTORS)[:, None] * N_PIXELS + _bits(pixels, N_PIXELS)).reshape(-1)
+        for piece in np.split(rows, range(_ROWS_AT_ONCE, rows.size, _ROWS_AT_ONCE)):
+            new, old = piece[~box.repeated[piece]], piece[box.repeated[piece]]
+            _place(flat, box.time[new], box.energy[new], cells, _rows_of(values, first, size, box.row[new]))
+            again.append((old, cells, _rows_of(values, first, size, box.row[old])))
+    repeated = sum(int(numbers.sum(dtype=np.uint64)) for _, _, numbers in again)
+    conflicts = sum(_differing(flat, box.time[old], box.energy[old], cells, rows) for old, cells, rows in again)
     return {"counts": counts, "observed": observed, **_pixel_state(records, box, pixel_mask)}, repeated, conflicts
+
+
+def _place(
+    flat: NDArray[Any],
+    time: NDArray[np.intp],
+    energy: NDArray[np.intp],
+    cells: NDArray[np.intp],
+    rows: NDArray[Any],
+) -> None:
+    if cells.size == flat.shape[2]:
+        flat[time, energy] = rows
+    elif time.size:
+        flat[time[:, None], energy[:, None], cells] = rows
+
+
+def _differing(
+    flat: NDArray[Any],
+    time: NDArray[np.intp],
+    energy: NDArray[np.intp],
+    cells: NDArray[np.intp],
+    rows: NDArray[Any],
+) -> int:
+    """Count the repeated rows whose counts are not those that were placed."""
+    if not time.size:
+        return 0
+    return int((flat[time[:, None], energy[:, None], cells] != rows).any(axis=1).sum())
 
 
 def _pixel_state(records: Records, box: Box, pixel_mask: NDArray[np.uint16]) -> dict[str, NDArray[Any]]:
@@ -410,7 +430,9 @@ def _rows_of(
 ) -> NDArray[Any]:
     """Counts of rows that all have the same number of them, shape (rows, numbers)."""
     width = int(size[rows[0]]) if rows.size else 0
-    return np.asarray(values[first[rows][:, None] + np.arange(width)])
+    step = values.itemsize
+    data = gather_rows(values.view(np.uint8), first[rows] * step, width * step)
+    return data.view(values.dtype) if width else np.zeros((rows.size, 0), dtype=values.dtype)
 
 
 def _spectrogram_box(records: Records, box: Box) -> tuple[dict[str, NDArray[Any]], int, int]:

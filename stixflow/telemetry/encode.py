@@ -18,6 +18,7 @@ from stixflow.telemetry.ccsds import HEADER_SIZE, scatter_rows
 from stixflow.telemetry.decode import Column, Records, expand_runs, gather_runs, starts_of
 from stixflow.telemetry.layouts import ROOT, Block, Field, Layout, Scope, known_types, layouts
 from stixflow.telemetry.packets import Packets
+from stixflow.time import scet_to_utc
 
 PREFIX_SIZE = 76
 """Bytes of ground-system header before each packet in a SOC XML file."""
@@ -208,8 +209,6 @@ _XML_TAIL = """        </PktRawResponse>
 
 def _prefixes(packets: Packets) -> NDArray[Any]:
     """The 76-byte ground headers, as far as their meaning is known."""
-    from stixflow.time import scet_to_utc
-
     microseconds = scet_to_utc(packets.scet).astype("datetime64[us]").astype(np.int64)
     words = np.zeros((len(packets), PREFIX_SIZE // 4), dtype=">u4")
     for column in (1, 3):
