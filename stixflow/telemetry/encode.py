@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stixflow.errors import UsageError
 from stixflow.telemetry.ccsds import HEADER_SIZE, scatter_rows
 from stixflow.telemetry.decode import Column, Records, expand_runs, gather_runs, starts_of
-from stixflow.telemetry.layouts import ROOT, Block, Field, Layout, Scope, known_types, layouts
+from stixflow.telemetry.layouts import ROOT, Block, Field, Layout, Repeat, Scope, known_types, layouts
 from stixflow.telemetry.packets import Packets
 from stixflow.time import scet_to_utc
 
@@ -79,23 +79,30 @@ def _write(records: Records, layout: Layout) -> tuple[NDArray[np.uint8], NDArray
 
 
 def _row_sizes(records: Records, layout: Layout) -> dict[str, NDArray[np.int64]]:
-    """Bytes of each row of each level, with all that lies below it."""
+    """Bytes of each row of each level that has groups, with all that lies below it."""
     sizes: dict[str, NDArray[np.int64]] = {}
     for name, (_, scope) in reversed(layout.levels.items()):
-        rows = len(records) if name == ROOT else records.levels[name].size
-        size = np.full(rows, scope.min_size, dtype=np.int64)
+        if name != ROOT and scope.is_fixed:
+            continue
+        size = np.full(len(records) if name == ROOT else records.levels[name].size, scope.min_size, dtype=np.int64)
         for repeat in scope.repeats:
-            count = records.lengths(repeat.count)
-            below = sizes[repeat.count]
-            if count.sum() != below.size:
-                raise UsageError(
-                    f"level {repeat.count} has {below.size} rows", expected=f"{count.sum()} as the level above counts"
-                )
-            total = np.concatenate([[0], np.cumsum(below)])
-            first = starts_of(count)
-            size += total[first + count] - total[first]
+            size += _run_sizes(records, repeat, sizes)
         sizes[name] = size
     return sizes
+
+
+def _run_sizes(records: Records, repeat: Repeat, sizes: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Bytes of a whole group in each row that has it."""
+    count = records.lengths(repeat.count)
+    if count.sum() != records.levels[repeat.count].size:
+        raise UsageError(
+            f"level {repeat.count} has {records.levels[repeat.count].size} rows",
+            expected=f"{count.sum()} as the level above counts",
+        )
+    if repeat.scope.is_fixed:
+        return count * repeat.scope.min_size
+    total, first = np.concatenate([[0], np.cumsum(sizes[repeat.count])]), starts_of(count)
+    return np.asarray(total[first + count] - total[first], dtype=np.int64)
 
 
 def _write_rows(
@@ -112,21 +119,15 @@ def _write_rows(
             cursor = cursor + part.size
             position += 1
             continue
-        count = records.lengths(part.count)
-        below = sizes[part.count]
-        run = _segment_sums(below, count)
+        run = _run_sizes(records, part, sizes)
         if part.scope.is_fixed:
             data = _pack(records, part.count, part.scope.blocks[0], 0).reshape(-1)
             scatter_runs(out, cursor, run, data)
         else:
-            inside = starts_of(below) - np.repeat(starts_of(run), count)
+            count = records.lengths(part.count)
+            inside = starts_of(sizes[part.count]) - np.repeat(starts_of(run), count)
             _write_rows(out, records, part.scope, np.repeat(cursor, count) + inside, sizes)
         cursor = cursor + run
-
-
-def _segment_sums(values: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
-    total, first = np.concatenate([[0], np.cumsum(values)]), starts_of(count)
-    return np.asarray(total[first + count] - total[first], dtype=np.int64)
 
 
 def _pack(records: Records, level: str, block: Block, position: int) -> NDArray[np.uint8]:
