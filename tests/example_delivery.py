@@ -22,9 +22,9 @@ POSITION = (300.0, -200.0)
 
 
 def small_scenario(seed: int = 7) -> Scenario:
-    """Four hours around midnight with one C8 flare after it."""
+    """Ten hours around midnight with one C8 flare after it."""
     flare = FlareModel(PEAK, 8e-6, (Source(*POSITION, 14.0),), rise_s=60.0, decay_s=120.0)
-    span = TimeRange(to_utc("2022-06-15T22:00:00"), to_utc("2022-06-16T02:00:00"))
+    span = TimeRange(to_utc("2022-06-15T22:00:00"), to_utc("2022-06-16T08:00:00"))
     return replace(demo_scenario(seed=seed), span=span, flares=(flare,), name="small")
 
 

@@ -58,7 +58,7 @@ def build(job: BuildJob) -> Built | None:
 
     Returns
     -------
-    None if the packets hold no bin of the day: all of them only come near its border.
+    None if the packets hold no bin of it, as when all of them only come near the border of the day.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _count_home(packets: Packets, day: date) -> int:
     return int((scet_to_utc(packets.keys().start).astype("datetime64[D]") == np.datetime64(day)).sum())
 
 
-def _build_request(job: BuildJob, records: Records, packets: Packets) -> Built:
+def _build_request(job: BuildJob, records: Records, packets: Packets) -> Built | None:
     from stixflow.cubes.build import build_requests
 
     requests = build_requests(records)
@@ -115,6 +115,8 @@ def _build_request(job: BuildJob, records: Records, packets: Packets) -> Built:
             advice="report this with the packet sets",
         )
     request = requests[0]
+    if not request.datasets:
+        return None
     day = request.datasets[0]["time_start"].to_numpy()[0].astype("datetime64[D]").astype(date)
     return _write(
         job,

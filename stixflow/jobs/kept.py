@@ -58,13 +58,18 @@ def read_kept(root: str, path: str, digest: str) -> bytes:
     Raises
     ------
     StoreError
-        If its content is not what was recorded.
+        If it is not there, or its content is not what was recorded.
     """
-    blob = Path(join_url(root, path)).read_bytes()
+    try:
+        blob = Path(join_url(root, path)).read_bytes()
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{path} is not there", expected="a file that the archive keeps", advice="ingest the file it came in again"
+        ) from error
     if hashlib.sha256(blob).hexdigest() != digest:
         raise StoreError(
             f"{path} does not have the content that was recorded",
             expected=f"SHA-256 {digest}",
-            advice="restore it from a copy, or remove it and ingest its file again",
+            advice="restore it from a copy, or remove it and ingest the file it came in again",
         )
     return blob

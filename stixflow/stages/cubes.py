@@ -23,7 +23,7 @@ def build_cubes(run: Run) -> None:
         if built is None:
             label = f"{job.product} {job.key}"
             run.archive.catalog.mark_done(_NOTHING_INSIDE, {label: _digest(job.inputs)}, run_id=run.run_id)
-            run.skip("cubes", label, "its packets only come near the border of the day")
+            run.skip("cubes", label, "its packets hold no bin of it")
         else:
             _publish(run, job, built, sets[job.product, job.key])
 

@@ -124,7 +124,16 @@ def _register(run: Run, path: Path, digest: str, framed: jobs.Framed, have: set[
         "rejected": len(framed.rejected),
     }
     is_new = run.archive.catalog.register_file(
-        FileEntry(digest, path.name, "telemetry", path.stat().st_size, **books),
+        FileEntry(
+            digest,
+            path.name,
+            "telemetry",
+            path.stat().st_size,
+            books["packets_in"],
+            books["used"],
+            books["duplicates"],
+            books["rejected"],
+        ),
         run_id=run.run_id,
         packet_sets=sets,
         quarantined=[Quarantined(path.name, r.reason, r.offset, r.n_bytes, r.path) for r in framed.rejected],

@@ -1,0 +1,124 @@
+"""One flare to its maps: which box, which window, what is left out and why."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sunpy.map
+from example_delivery import DAYS, PEAK, POSITION
+
+from stixflow import jobs
+from stixflow.archive import open_archive
+from stixflow.errors import ImagingError
+
+BANDS = ((4.0, 10.0), (16.0, 28.0))
+
+
+@pytest.fixture
+def job(processed: Path, tmp_path: Path) -> jobs.ImageJob:
+    archive = open_archive(processed)
+    background, flare = sorted(archive.catalog.partitions("sci_pixels"), key=lambda item: item.key)
+    ephemeris = archive.catalog.current("ephemeris", DAYS[1])
+    assert ephemeris is not None
+    row = archive.flares().iloc[0]
+    return jobs.ImageJob(
+        flare_id=row["flare_id"],
+        start=row["start"].to_datetime64(),
+        peak=row["peak"].to_datetime64(),
+        stop=row["stop"].to_datetime64(),
+        pixels=archive.url(flare.path),
+        boxes=1,
+        background=archive.url(background.path),
+        background_id=background.key,
+        background_reason="the quiet one",
+        ephemeris=archive.url(ephemeris.path),
+        root=str(tmp_path),
+        run_id="run",
+        energy_ranges=BANDS,
+        methods=("bp", "clean"),
+    )
+
+
+def test_a_flare_is_where_it_was_put(job: jobs.ImageJob, tmp_path: Path) -> None:
+    made = jobs.image(job)
+    assert np.hypot(made.location["x_hpc"] - POSITION[0], made.location["y_hpc"] - POSITION[1]) < 1.0
+    assert {(row["method"], row["energy_low"]) for row in made.images} == {
+        (method, low) for method in ("bp", "clean") for low, _ in BANDS
+    }
+    for row in made.images:
+        path = tmp_path / row["path"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == row["digest"]
+        assert row["start"] <= PEAK < row["stop"] or row["energy_low"] == 16
+        assert row["background_request"] == job.background_id
+        one = sunpy.map.Map(path)
+        assert one.meta["flare_id"] == job.flare_id
+        assert one.observer_coordinate.radius.to_value("AU") == pytest.approx(0.62, rel=1e-4)
+
+
+def test_the_window_is_the_peak_minute_of_each_band(job: jobs.ImageJob) -> None:
+    made = jobs.image(replace(job, methods=("bp",)))
+    for row in made.images:
+        seconds = (row["stop"] - row["start"]) / np.timedelta64(1, "s")
+        assert 40 < seconds <= 61 or row["energy_low"] == 16
+        assert row["counts"] >= 10_000 or seconds > 61 or row["energy_low"] == 16
+
+
+def test_a_band_with_too_few_counts_says_so(job: jobs.ImageJob) -> None:
+    few = np.timedelta64(8, "s")
+    brief = replace(job, start=job.peak - few, stop=job.peak + few)
+    made = jobs.image(replace(brief, energy_ranges=((4.0, 10.0), (25.0, 28.0)), methods=("bp",)))
+    assert {row["energy_low"] for row in made.images} == {4.0}
+    assert "needed" in made.skipped["25-28 keV"]
+
+
+def test_a_band_beyond_the_request_says_so(job: jobs.ImageJob) -> None:
+    made = jobs.image(replace(job, energy_ranges=((4.0, 10.0), (50.0, 84.0)), methods=("bp",)))
+    assert "no energy bin" in made.skipped["50-84 keV"]
+
+
+def test_no_band_at_all_is_no_image(job: jobs.ImageJob, tmp_path: Path) -> None:
+    made = jobs.image(replace(job, energy_ranges=((50.0, 84.0),)))
+    assert made.images == ()
+    assert made.location == {}
+    assert list(made.skipped) == ["50-84 keV"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faint_second_band_is_dropped_with_its_reason(job: jobs.ImageJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stixflow.imaging.source.SIGNIFICANT_SIGMAS", 1e6)
+    made = jobs.image(replace(job, methods=("bp",)))
+    assert "nothing but background" in made.skipped["16-28 keV"]
+    assert {row["energy_low"] for row in made.images} == {4.0}
+
+
+def test_a_source_that_is_all_background_is_an_error(job: jobs.ImageJob) -> None:
+    """The background imaged against itself."""
+    span = {"start": np.datetime64("2022-06-15T22:00:00", "ns"), "stop": np.datetime64("2022-06-16T08:00:00", "ns")}
+    quiet = replace(job, pixels=job.background or "", peak=np.datetime64("2022-06-16T05:00:00", "ns"), **span)
+    with pytest.raises(ImagingError, match="no modulation"):
+        jobs.image(quiet)
+
+
+def test_without_ephemeris_nothing_is_claimed_on_the_sun(job: jobs.ImageJob, tmp_path: Path) -> None:
+    made = jobs.image(replace(job, ephemeris=None, methods=("bp",)))
+    assert made.location["x_hpc"] is None
+    assert made.location["pointing"] == "unknown"
+    assert made.location["warnings"]
+    assert {row["hpc_x"] for row in made.images} == {None}
+    for row in made.images:
+        assert "SXLN" in (tmp_path / row["path"]).read_bytes()[:5760].decode("ascii")
+
+
+def test_the_same_job_gives_the_same_images(job: jobs.ImageJob) -> None:
+    first, second = jobs.image(job), jobs.image(job)
+    assert [row["path"] for row in first.images] == [row["path"] for row in second.images]
+    assert first.location == second.location
+
+
+def test_a_lost_store_is_an_error_not_an_empty_image(job: jobs.ImageJob, tmp_path: Path) -> None:
+    with pytest.raises((ImagingError, RuntimeError, OSError)):
+        jobs.image(replace(job, pixels=str(tmp_path / "nowhere.zarr")))
