@@ -13,25 +13,26 @@ _INTRO = f"""# Data model, version {DATA_MODEL_VERSION}
 A cube is an `xarray.Dataset` in one immutable Zarr v3 store. Dimensions are always in the order
 `time, energy, detector, pixel`; intervals are half-open, `[start, stop)`.
 
-- `time` is the **centre** of a bin, in UTC; `time_start` and `timedel` (seconds) stand beside it. The onboard clock of the
-  bin start is kept as `scet`, so a better clock kernel can redo UTC without the packets.
-- `energy` is the centre of a bin in keV, with its nominal edges `energy_low` and `energy_high` and the half-open range of science
-  channels `channel_start`, `channel_stop` that it sums.
-- Counts are decompressed. The error of the onboard compression depends only on the value and the scheme, so the scheme is stored
-  (`counts_skm`, `triggers_skm`) and the error is computed when it is needed:
-  `stixflow.telemetry.compression`.
-- Missing is not zero. A day cube has no row for a bin that was not received; in a pixel cube `observed` tells which energy bins
-  were received at each time, and the masks tell which detectors and pixels were sent. A lost object of a store is an error, never zeros.
+- `time` is the **centre** of a bin, in UTC; `time_start` and `timedel` (seconds) stand beside it. The onboard clock of
+  the bin start is kept as `scet`, so a better clock kernel can redo UTC without the packets.
+- `energy` is the centre of a bin in keV, with its nominal edges `energy_low` and `energy_high` and the half-open range of
+  science channels `channel_start`, `channel_stop` that it sums.
+- Counts are decompressed. The error of the onboard compression depends only on the value and the scheme, so the scheme is
+  stored (`counts_skm`, `triggers_skm`) and the error is computed when it is needed: `stixflow.telemetry.compression`.
+- Missing is not zero. A day cube has no row for a bin that was not received; in a pixel cube `observed` tells which
+  energy bins were received at each time, and the masks tell which detectors and pixels were sent. A lost object of a
+  store is an error, never zeros.
 - A request with several time or energy boxes has one Dataset per box, never a padded one.
 
-Every Dataset carries the attributes `product`, `level`, `data_model_version`; a request also `request_id`, `seq_control`, `ssid`,
-`box`, `boxes`, `complete` and `missing`.
+Every Dataset carries the attributes `product`, `level`, `data_model_version`; a request also `request_id`,
+`seq_control`, `ssid`, `box`, `boxes`, `complete` and `missing`.
 """
 
 
 def _table(product: Product) -> str:
     rows = [
-        f"| `{name}` | {', '.join(variable.dims)} | {' or '.join(variable.dtypes)} | {variable.units or '-'} | {variable.long_name} |"
+        f"| `{name}` | {', '.join(variable.dims)} | {' or '.join(variable.dtypes)} | {variable.units or '-'}"
+        f" | {variable.long_name} |"
         for name, variable in product.variables.items()
     ]
     sizes = ", ".join(f"{dim} = {size}" for dim, size in product.fixed_sizes.items())

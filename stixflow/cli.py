@@ -255,6 +255,12 @@ def _energy_range(text: str) -> tuple[float, float]:
     return energies
 
 
+def command_names() -> list[str]:
+    """Name every subcommand."""
+    (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return list(commands.choices)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stixflow", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
