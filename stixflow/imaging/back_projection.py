@@ -97,7 +97,7 @@ def shift_phase_center(
 
 
 def _by_table(parts: tuple[Real, Real], u: FloatArray, v: FloatArray, grid: Grid, dtype: DTypeLike) -> Real:
-    cosines, sines = _half_table(u.tobytes(), v.tobytes(), grid.shape, grid.pixel, np.dtype(dtype).name)
+    cosines, sines = half_table(u.tobytes(), v.tobytes(), grid.shape, grid.pixel, np.dtype(dtype).name)
     n_pixels, n_half = grid.shape[0] * grid.shape[1], cosines.shape[1]
     maps = np.empty((len(parts[0]), n_pixels), dtype)
     turned = maps[:, ::-1]
@@ -110,7 +110,7 @@ def _by_table(parts: tuple[Real, Real], u: FloatArray, v: FloatArray, grid: Grid
 
 
 @lru_cache(maxsize=6)
-def _half_table(
+def half_table(
     u: bytes, v: bytes, shape: tuple[int, int], pixel: tuple[float, float], dtype: str
 ) -> tuple[Real, Real]:
     """Cosines and sines, each (visibility, first half of the pixels), including the middle one."""
