@@ -8,6 +8,7 @@ from typing import Any
 from stixflow import jobs
 from stixflow.archive import PacketSet, Partition, Quarantined, draft_partition
 from stixflow.errors import StixflowError
+from stixflow.jobs.kept import is_kept
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.run import Run
 
@@ -15,7 +16,10 @@ _NOTHING_INSIDE = "cubes without a bin inside"
 
 
 def build_cubes(run: Run) -> None:
-    """Build, verify and publish every partition whose inputs are not those of the published one."""
+    """Build, verify and publish every partition that is missing, or was made of other inputs.
+
+    A store that `verify` finds damaged is healed by removing it: it is built again from the packets that are kept.
+    """
     stale = _stale(run)
     todo = [job for job, _ in stale]
     sets = {(job.product, job.key): items for job, items in stale}
@@ -34,7 +38,8 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
         if item.product != jobs.UNDECODED:
             groups.setdefault((item.product, item.key), []).append(item)
     catalog = run.archive.catalog
-    made = catalog.done(_NOTHING_INSIDE) | {f"{p.product} {p.key}": p.input_digest for p in catalog.partitions()}
+    there = [p for p in catalog.partitions() if is_kept(run.archive.root, f"{p.path}/manifest.json")]
+    made = catalog.done(_NOTHING_INSIDE) | {f"{p.product} {p.key}": p.input_digest for p in there}
     rolled_back = catalog.rolled_back()
     stale = []
     for (product, key), items in groups.items():

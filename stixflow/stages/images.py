@@ -12,6 +12,7 @@ from stixflow import jobs
 from stixflow.archive import Partition
 from stixflow.errors import UsageError
 from stixflow.flares import BackgroundNeed, choose_background
+from stixflow.jobs.kept import is_kept
 from stixflow.provenance import input_digest
 from stixflow.stages.run import Run
 from stixflow.time import TimeRange
@@ -23,10 +24,11 @@ _STAGE = "images"
 
 
 def make_images(run: Run) -> None:
-    """Locate and image every flare with pixel data whose inputs are not those it was imaged with."""
+    """Locate and image every flare with pixel data whose maps are missing, or were made of other inputs."""
     catalog = run.archive.catalog
     _forget_lost_flares(run)
-    imaged = catalog.done(_STAGE)
+    lost = {image["flare_id"] for image in catalog.images() if not is_kept(run.archive.root, image["path"])}
+    imaged = {flare_id: digest for flare_id, digest in catalog.done(_STAGE).items() if flare_id not in lost}
     plan = _Plan(run)
     todo, digests = [], {}
     for flare in catalog.flares():

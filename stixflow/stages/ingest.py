@@ -51,7 +51,7 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
             run.fail("ingest", path.name, framed.reason)
         else:
             run.skip("ingest", path.name, framed.reason)
-    if not run.counts["files"] and not run.counts["files_restored"] and not known and not run.failed:
+    if files and not run.counts["files"] and not run.counts["files_restored"] and not known and not run.failed:
         raise MissingFile(
             f"none of the {len(files)} files is telemetry: {run.skipped[-1]['reason']}",
             expected="SOC XML, binary, hexadecimal text or level-binary FITS, or L2 ancillary FITS",
@@ -103,7 +103,7 @@ def _is_ancillary(path: Path) -> bool:
 def _ingest_ancillary(run: Run, path: Path, digest: str) -> None:
     try:
         kept = jobs.keep_ancillary(str(path), digest, run.archive.root)
-    except StixflowError as error:
+    except (StixflowError, OSError) as error:
         run.fail("ingest", path.name, str(error))
         return
     entry = FileEntry(digest, path.name, "ephemeris", path.stat().st_size, path=kept.path)

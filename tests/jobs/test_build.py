@@ -151,7 +151,7 @@ def test_a_new_store_that_does_not_verify_is_an_error(
 ) -> None:
     def lose(url: str, datasets: Sequence[xr.Dataset]) -> StoreRecord:
         record = write_store(url, datasets)
-        max(path for path in Path(url).rglob("*") if path.is_file() and "counts" in path.parts).unlink()
+        next(Path(url).rglob("counts/c.*")).unlink()
         return record
 
     # The package holds the function under the name of its module.
