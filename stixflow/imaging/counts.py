@@ -11,21 +11,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.errors import ImagingError, UsageError
-from stixflow.imaging.elut_correction import edge_factors, spectral_index
+from stixflow.imaging.elut_correction import edge_factors, product_factors, spectral_index
 from stixflow.imaging.grids import FloatArray
-from stixflow.instrument import SumCase, actual_edges, live_fraction, live_fraction_error, per_detector
+from stixflow.instrument import (
+    SumCase,
+    actual_edges,
+    energy_shift,
+    live_fraction,
+    live_fraction_error,
+    per_detector,
+)
 from stixflow.instrument.elut import elut_key
 from stixflow.telemetry.compression import unpack_skm, variance
 from stixflow.time import TimeRange, iso, to_utc
 
-ElutMode = Literal["power_law", "linear"]
+ElutMode = Literal["power_law", "linear", "stixpy"]
+BinRule = Literal["cover", "stixpy"]
+"""Whole bins that cover the request, as the ground software; or as stixpy: the time bins that touch it, neighbours at
+its very limits included, and the energy bins inside it."""
 IntArray = NDArray[np.intp]
 
 _EDGE_TOLERANCE_KEV = 1e-3
@@ -112,6 +122,17 @@ def covering_time_bins(pixels: xr.Dataset, ranges: Sequence[TimeRange]) -> IntAr
     if start.size:
         first = first + (stop[first] <= wanted_start)
         end = end - (start[end - 1] >= wanted_stop)
+    _check_some_bins(first, end, start, stop, ranges)
+    return np.stack([first, end], axis=1)
+
+
+def _check_some_bins(
+    first: IntArray,
+    end: IntArray,
+    start: NDArray[np.datetime64],
+    stop: NDArray[np.datetime64],
+    ranges: Sequence[TimeRange],
+) -> None:
     empty = np.flatnonzero(first >= end)
     if empty.size:
         raise ImagingError(
@@ -119,7 +140,6 @@ def covering_time_bins(pixels: xr.Dataset, ranges: Sequence[TimeRange]) -> IntAr
             expected=f"a time within {iso(start[0])}/{iso(stop[-1])}" if start.size else "data with time bins",
             advice="choose a time range that the request covers",
         )
-    return np.stack([first, end], axis=1)
 
 
 def covering_energy_bins(pixels: xr.Dataset, low: float, high: float) -> tuple[int, int]:
@@ -141,9 +161,95 @@ def covering_energy_bins(pixels: xr.Dataset, low: float, high: float) -> tuple[i
     elif not np.isfinite(highs[end - 1]):
         problem = f"the energy bin above {lows[end - 1]:g} keV has no upper limit"
     if problem:
-        bins = ", ".join(f"{a:g}-{b:g}" for a, b in zip(lows, highs, strict=True))
-        raise ImagingError(problem, expected=f"energies within the bins {bins} keV", advice="change the energy range")
+        expected = f"energies within the bins {_bins_text(pixels)} keV"
+        raise ImagingError(problem, expected=expected, advice="change the energy range")
     return first, end
+
+
+def _bins_text(pixels: xr.Dataset) -> str:
+    edges = zip(pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy(), strict=True)
+    return ", ".join(f"{low:g}-{high:g}" for low, high in edges)
+
+
+def touching_time_bins(pixels: xr.Dataset, ranges: Sequence[TimeRange]) -> IntArray:
+    """Index ranges, (interval, 2), of the time bins that share at least one point with the time ranges, as in stixpy.
+
+    Both limits count, so that a range between two edges of bins takes in one bin more on either side.
+
+    Raises
+    ------
+    ImagingError
+        If there is none.
+    """
+    start, stop = _bin_limits(pixels)
+    first = np.searchsorted(stop, np.array([wanted.start for wanted in ranges], dtype=start.dtype), side="left")
+    end = np.searchsorted(start, np.array([wanted.stop for wanted in ranges], dtype=start.dtype), side="right")
+    _check_some_bins(first, end, start, stop, ranges)
+    return np.stack([first, end], axis=1)
+
+
+def inside_energy_bins(pixels: xr.Dataset, low: float, high: float) -> tuple[int, int]:
+    """Index range of the energy bins that lie inside an energy range, as in stixpy.
+
+    Raises
+    ------
+    ImagingError
+        If there is none, or the data leave a gap between them.
+    """
+    lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
+    first = int(np.searchsorted(lows, low - _EDGE_TOLERANCE_KEV))
+    end = int(np.searchsorted(highs, high + _EDGE_TOLERANCE_KEV, side="right"))
+    return covering_energy_bins(pixels, lows[first], highs[end - 1]) if first < end else _no_bin(pixels, low, high)
+
+
+def _no_bin(pixels: xr.Dataset, low: float, high: float) -> NoReturn:
+    raise ImagingError(
+        f"no energy bin lies inside {low:g} to {high:g} keV",
+        expected=f"a range that holds one of the bins {_bins_text(pixels)} keV",
+        advice="widen the energy range",
+    )
+
+
+def with_energy_shift(pixels: xr.Dataset) -> xr.Dataset:
+    """Pixel data with the energies that its bins had: 1.6 keV lower from 15 November to 4 December 2020.
+
+    The shift is noted in the attribute `energy_shift_kev`; data that have the attribute are not shifted again.
+    """
+    if "energy_shift_kev" in pixels.attrs or not pixels.sizes["time"]:
+        return pixels
+    shift = energy_shift(pixels["time_start"].to_numpy()[0])
+    if not shift:
+        return pixels
+    moved = {
+        name: (pixels[name].dims, np.maximum(pixels[name].to_numpy() + shift, 0.0), pixels[name].attrs)
+        for name in ("energy_low", "energy_high")
+    }
+    return pixels.assign(moved).assign_attrs(energy_shift_kev=shift)
+
+
+def correct_bin_shift(pixels: xr.Dataset) -> xr.Dataset:
+    """Pixel data whose counts and triggers are moved back by one time bin; the last bin is lost.
+
+    Until 9 December 2021 the flight software could file the counts of a bin under the bin after it. Whether it did can
+    be told from the data only where bins differ in length, and it must be corrected at full time resolution, before
+    bins are summed: so this is for the user to ask for. The attribute `bin_shift` becomes "corrected".
+
+    Raises
+    ------
+    ImagingError
+        If the data cannot be shifted, are corrected already, or have a single bin.
+    """
+    state = pixels.attrs.get("bin_shift", "possible")
+    if state != "possible" or pixels.sizes["time"] < 2:
+        found = "there is one time bin" if state == "possible" else f"the attribute bin_shift is {state!r}"
+        raise ImagingError(
+            f"the counts cannot be moved by one bin: {found}",
+            expected="data from before 9 December 2021, not corrected yet, with several time bins",
+            advice="use the data as they are",
+        )
+    follows = ("counts", "observed", "triggers", "counts_skm", "triggers_skm")
+    moved = {name: pixels[name].isel(time=slice(1, None)).variable for name in follows if name in pixels}
+    return pixels.isel(time=slice(None, -1)).assign(moved).assign_attrs(bin_shift="corrected")
 
 
 def interval_counts(
@@ -155,6 +261,7 @@ def interval_counts(
     *,
     background: xr.Dataset | None = None,
     elut: ElutMode | None = "power_law",
+    bins: BinRule = "cover",
 ) -> IntervalCounts:
     """Net counts of every time range with every energy range (time slowest).
 
@@ -168,6 +275,8 @@ def interval_counts(
         Pixels that make a column.
     elut
         How counts between actual and nominal edges are interpolated; None for no correction.
+    bins
+        Which bins make an interval.
 
     Raises
     ------
@@ -175,8 +284,9 @@ def interval_counts(
         If an interval has no data, changes its state, misses pixels or detectors, or has unobserved energies, or if the
         background does not fit.
     """
-    time_bins = covering_time_bins(pixels, times)
-    energy_bins = [covering_energy_bins(pixels, *one) for one in energies]
+    pixels = with_energy_shift(pixels)
+    background = None if background is None else with_energy_shift(background)
+    time_bins, energy_bins = _choose_bins(pixels, times, energies, bins)
     _check_states(pixels, time_bins, energy_bins, detectors, case)
     pieces = _Pieces.cut(time_bins)
     bands = _Bands(tuple(energy_bins), case, needs_edges=elut is not None)
@@ -205,6 +315,16 @@ def interval_counts(
         energy_bins=np.tile(np.array(energy_bins), (len(times), 1)),
         rcr=pixels["rcr"].to_numpy()[np.repeat(time_bins[:, 0], n_energies)],
     )
+
+
+def _choose_bins(
+    pixels: xr.Dataset, times: Sequence[TimeRange], energies: Sequence[tuple[float, float]], rule: BinRule
+) -> tuple[IntArray, list[tuple[int, int]]]:
+    if rule == "cover":
+        return covering_time_bins(pixels, times), [covering_energy_bins(pixels, *one) for one in energies]
+    if rule == "stixpy":
+        return touching_time_bins(pixels, times), [inside_energy_bins(pixels, *one) for one in energies]
+    raise UsageError(f"bins={rule!r}", expected="'cover' or 'stixpy'", advice="choose one of them")
 
 
 class _Measured(NamedTuple):
@@ -507,13 +627,16 @@ def _factors(
     """
     if elut is None:
         return [(np.ones(()), np.ones(()))] * len(energy_bins)
-    if elut not in ("power_law", "linear"):
-        raise UsageError(f"elut={elut!r}", expected="'power_law', 'linear' or None", advice="choose one of them")
+    if elut not in get_args(ElutMode):
+        expected = f"{', '.join(map(repr, get_args(ElutMode)))} or None"
+        raise UsageError(f"elut={elut!r}", expected=expected, advice="choose one of them")
     table = actual_edges(pixels["time_start"].to_numpy()[first_bin])
+    table = np.maximum(table + pixels.attrs.get("energy_shift_kev", 0.0), 0.0)
     edges = _select(np.moveaxis(table, -1, 0), detectors, case)
     lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
     low, high = edges[pixels["channel_start"].to_numpy()], edges[pixels["channel_stop"].to_numpy()]
     index = peak = None
     if spectrum is not None:
         index, peak = spectral_index(spectrum.sum(axis=-1) / (highs - lows), lows, highs)
-    return [edge_factors(one, lows, highs, low, high, index, peak) for one in energy_bins]
+    factors = product_factors if elut == "stixpy" else edge_factors
+    return [factors(one, lows, highs, low, high, index, peak) for one in energy_bins]

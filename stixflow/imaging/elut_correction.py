@@ -84,6 +84,23 @@ def edge_factors(
     return np.where((peak == first)[:, None, None], at_peak, ordinary), one
 
 
+def product_factors(
+    bins: tuple[int, int],
+    low: FloatArray,
+    high: FloatArray,
+    actual_low: FloatArray,
+    actual_high: FloatArray,
+    index: FloatArray | None = None,
+    peak: NDArray[np.intp] | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """`edge_factors` of flat spectra as stixpy has them: for a single channel the product of both edges' factors."""
+    first, last = bins[0], bins[1] - 1
+    if first != last:
+        return edge_factors(bins, low, high, actual_low, actual_high, index, peak)
+    a, b = actual_low[first][None], actual_high[first][None]
+    return (b - low[first]) * (high[first] - a) / (b - a) ** 2, np.ones((1, 1, 1))
+
+
 def _neighbours(index: FloatArray, channel: int) -> tuple[FloatArray, FloatArray]:
     """Indices below and above a channel, the existing one for both at an end of the range."""
     below, above = max(channel - 1, 0), min(channel + 1, index.shape[1] - 1)

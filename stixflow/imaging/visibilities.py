@@ -7,7 +7,8 @@ A set of visibilities is a Dataset with the dimensions ``image`` (one per interv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -15,14 +16,61 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging.back_projection import shift_phase_center
-from stixflow.imaging.counts import ElutMode, IntervalCounts, energy_ranges, interval_counts, time_ranges
+from stixflow.imaging.counts import (
+    BinRule,
+    ElutMode,
+    IntervalCounts,
+    energy_ranges,
+    interval_counts,
+    time_ranges,
+    with_energy_shift,
+)
 from stixflow.imaging.forward import ComplexArray, modulation_amplitude, sum_case
+from stixflow.imaging.grid_models import GridModel, grid_response
 from stixflow.imaging.grids import FloatArray
-from stixflow.instrument import SumCase, detectors, grid_transmission
+from stixflow.instrument import SumCase, detectors
 from stixflow.instrument import subcollimators as subcollimator_indices
+from stixflow.time import TimeRange
 
 UNIT = "ct / (s cm2 keV)"
 """Unit of STIX visibilities, readable by astropy."""
+
+AmplitudeRule = Literal["modulation", "shadow", "ideal"]
+BackgroundRule = Literal["counts", "rates", "stixpy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """Where the analysis packages differ on the way to visibilities; the defaults are those of the ground software.
+
+    Raises
+    ------
+    UsageError
+        If one of the choices does not exist.
+    """
+
+    bins: BinRule = "cover"
+    """"cover": the whole bins that cover a range; "stixpy": time bins that touch it, energy bins inside it."""
+    grids: GridModel = "measured"
+    """"measured", "wedge" (slats that let high energies through), "metrology", "stixpy" (that with a known mistake)."""
+    amplitude: AmplitudeRule = "modulation"
+    """"modulation": as strong as grids of their transmission modulate; "shadow": the rates divided by four times the
+    transmission and the amplitudes of ideal grids; "ideal": ideal grids and no shadowing."""
+    subtract: BackgroundRule = "counts"
+    """"counts": scaled by live time, before the energy correction; "rates": those of both, each corrected with its own
+    energies; "stixpy": the same after the correction for shadowing, which the background is left without."""
+
+    def __post_init__(self) -> None:
+        choices = {"bins": BinRule, "grids": GridModel, "amplitude": AmplitudeRule, "subtract": BackgroundRule}
+        for name, kind in choices.items():
+            if getattr(self, name) not in get_args(kind):
+                expected = f"one of {', '.join(map(repr, get_args(kind)))}"
+                raise UsageError(f"{name}={getattr(self, name)!r}", expected=expected, advice="choose one of them")
+
+
+GROUND_SOFTWARE = Convention()
+STIXPY = Convention("stixpy", "stixpy", "shadow", "stixpy")
+"""What stixpy (and its guide) does, together with ``elut="stixpy"``."""
 
 
 def from_arrays(
@@ -91,17 +139,20 @@ def visibilities(
     rows: SumCase | str = "top+bottom",
     elut: ElutMode | None = "power_law",
     systematic: float = 0.05,
+    convention: Convention = GROUND_SOFTWARE,
 ) -> xr.Dataset:
     """Calibrated visibilities of STIX for every time range with every energy range.
+
+    The defaults are the choices of the ground software; ``elut="stixpy", convention=STIXPY`` makes those of stixpy.
 
     Parameters
     ----------
     pixels, background
-        Datasets of the product `sci_pixels`; all of the background is used, scaled by live time.
+        Datasets of the product `sci_pixels`; all of the background is used.
     time_range
-        One or many: TimeRange, "A/B", or pair of times. Whole bins that cover the range are taken.
+        One or many: TimeRange, "A/B", or pair of times.
     energy_range
-        One or many pairs in keV; whole bins that cover the range. Images are ordered with the time slowest.
+        One or many pairs in keV. Images are ordered with the time slowest.
     location
         (x, y) of the source in the STIX frame, arcsec, for the grid transmission; one pair or one per image.
     center
@@ -111,9 +162,12 @@ def visibilities(
     rows
         Rows of pixels to sum: "top", "bottom", "top+bottom", "all", "small".
     elut
-        Correction from actual to nominal energies: "power_law" (ground software), "linear", or None.
+        Correction from actual to nominal energies: "power_law" (ground software), "linear", "stixpy" (linear, but for a
+        single channel the product of what two edges would need), or None.
     systematic
         Relative error added in quadrature.
+    convention
+        Choice of bins, model of the grids, amplitudes and subtraction of the background.
 
     Returns
     -------
@@ -122,32 +176,85 @@ def visibilities(
     Raises
     ------
     ImagingError
-        If an interval has no data, missing data, or a changing instrument state (attenuator, masks).
+        If an interval has no data, missing data, or a changing instrument state (attenuator, masks), or the grid model
+        does not know a sub-collimator.
     """
+    pixels = with_energy_shift(pixels)
     times, energies = time_ranges(time_range), energy_ranges(energy_range)
     case = sum_case(rows)
     indices = subcollimator_indices() if subcollimators is None else np.asarray(subcollimators, dtype=np.intp)
-    counts = interval_counts(pixels, times, energies, indices, case, background=background, elut=elut)
-    scale = 1.0 / (counts.live_time * counts.energy_width[:, None] * case.column_area_cm2)[..., None]
+    subtracted = background if convention.subtract == "counts" else None
+    counts = interval_counts(
+        pixels, times, energies, indices, case, background=subtracted, elut=elut, bins=convention.bins
+    )
+    rates, errors = _column_rates(counts, case)
     places = np.broadcast_to(np.asarray(location, dtype=np.float64), (len(counts.raw), 2))
-    transmission = grid_transmission(places[:, 0], places[:, 1])[:, indices]
-    rates, errors = counts.net * scale, np.sqrt(counts.variance) * scale
-    vis, sigma = calibrate(rates, errors, transmission, indices, case, systematic=systematic)
+    limits = np.stack(
+        [
+            pixels["energy_low"].to_numpy()[counts.energy_bins[:, 0]],
+            pixels["energy_high"].to_numpy()[counts.energy_bins[:, 1] - 1],
+        ],
+        axis=1,
+    )
+    response = grid_response(convention.grids, places, limits, indices)
+    open_part = 4.0 * response.transmission[..., None] if convention.amplitude == "shadow" else 1.0
+    rates, errors = rates / open_part, errors / open_part
+    if background is not None and convention.subtract != "counts":
+        other = interval_counts(
+            background, [_whole(background)], energies, indices, case, elut=elut, bins=convention.bins
+        )
+        shaded = 1.0 if convention.subtract == "stixpy" else open_part
+        rates, errors, counts = _less_rates(rates, errors, counts, other, case, shaded)
+    vis, sigma = calibrate(
+        rates, errors, response.slits, indices, case,
+        systematic=systematic, amplitude=convention.amplitude, contrast=response.contrast,
+    )  # fmt: skip
     instrument = detectors()
     u, v = instrument.u[indices], instrument.v[indices]
     middle = np.broadcast_to(np.asarray(places if center is None else center, dtype=np.float64), places.shape)
     vis = shift_phase_center(vis, u, v, middle[:, 0], middle[:, 1])
     result = from_arrays(u, v, vis, sigma, center=middle, label=[instrument.label[i] for i in indices])
     result = result.assign_coords(detector=("visibility", indices.astype(np.uint8)))
-    result = result.assign(_observed(pixels, counts, rates, errors, transmission, places))
+    seen = response.transmission if convention.amplitude == "modulation" else np.full(response.transmission.shape, 0.25)
+    result = result.assign(_observed(pixels, counts, rates, errors, response.transmission, seen, places))
+    names = "request_id", "bin_shift", "energy_shift_kev"
     result.attrs = {
         "rows": case.lower().replace("_", "+"),
         "elut": elut or "none",
         "systematic": systematic,
+        **asdict(convention),
         "background_subtracted": int(background is not None),
-        **{name: pixels.attrs[name] for name in ("request_id", "bin_shift") if name in pixels.attrs},
+        **{name: pixels.attrs[name] for name in names if name in pixels.attrs},
     }
     return result
+
+
+def _whole(pixels: xr.Dataset) -> TimeRange:
+    """From the middle of the first to that of the last time bin: what all of them touch, and no other."""
+    times = pixels["time"].to_numpy()
+    return TimeRange(times[0], times[-1] + np.timedelta64(1, "ns"))
+
+
+def _column_rates(counts: IntervalCounts, case: SumCase) -> tuple[FloatArray, FloatArray]:
+    """Rates of the columns per cm² and keV, and their errors, (image, detector, 4)."""
+    scale = 1.0 / (counts.live_time * counts.energy_width[:, None] * case.column_area_cm2)[..., None]
+    return counts.net * scale, np.sqrt(counts.variance) * scale
+
+
+def _less_rates(
+    rates: FloatArray,
+    errors: FloatArray,
+    counts: IntervalCounts,
+    background: IntervalCounts,
+    case: SumCase,
+    shaded: FloatArray | float,
+) -> tuple[FloatArray, FloatArray, IntervalCounts]:
+    """Rates less those of the background, which has one interval for all; `shaded` is what its rates are divided by."""
+    repeat = len(rates) // len(background.raw)
+    taken, taken_error = (np.tile(values, (repeat, 1, 1)) / shaded for values in _column_rates(background, case))
+    ratio = counts.live_time.mean(axis=1) / np.tile(background.live_time.mean(axis=1), repeat)
+    estimate = np.tile(background.raw, repeat) * ratio
+    return rates - taken, np.hypot(errors, taken_error), replace(counts, background=estimate)
 
 
 def calibrate(
@@ -158,6 +265,8 @@ def calibrate(
     rows: SumCase | str = "top+bottom",
     *,
     systematic: float = 0.05,
+    amplitude: AmplitudeRule = "modulation",
+    contrast: ArrayLike = 1.0,
 ) -> tuple[ComplexArray, FloatArray]:
     """Column rates to calibrated visibilities with the phase centre on the STIX axis.
 
@@ -169,6 +278,10 @@ def calibrate(
         Of the grid pairs, broadcast to (..., visibility).
     subcollimators
         Detector indices, shape (visibility,).
+    amplitude
+        "modulation" as the grids modulate; else as ideal grids do, and the transmission does not count.
+    contrast
+        Modulation left by slats that are not opaque, broadcast as `transmission`.
 
     Returns
     -------
@@ -183,7 +296,10 @@ def calibrate(
     along = np.where(even, 0.5, raw.real**2 / np.where(even, 1.0, squared))
     sigma = np.sqrt(along * variance_re + (1.0 - along) * variance_im)
     case = sum_case(rows)
-    factor = 0.25 / modulation_amplitude(transmission, case.harmonic)
+    if amplitude == "modulation":
+        factor = 0.25 / (modulation_amplitude(transmission, case.harmonic) * np.asarray(contrast))
+    else:
+        factor = 0.25 / modulation_amplitude(0.25)
     turn = np.exp(1j * np.deg2rad(phase_correction(subcollimators) + case.phase_offset_deg))
     vis = raw * factor * turn
     return vis, np.sqrt((sigma * factor) ** 2 + (systematic * np.abs(vis)) ** 2)
@@ -235,14 +351,15 @@ def _observed(
     rates: FloatArray,
     errors: FloatArray,
     transmission: FloatArray,
+    seen: FloatArray,
     places: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """What was measured in each interval, beside the visibilities."""
+    """What was measured in each interval, beside the visibilities; `seen` is the part of the flux in the rates."""
     first, stop = counts.time_bins.T
     first_energy, stop_energy = counts.energy_bins.T
     start = pixels["time_start"].to_numpy()
     duration = np.rint(pixels["timedel"].to_numpy() * 1e9).astype("timedelta64[ns]")
-    flux = rates.sum(axis=-1) / (4.0 * transmission)
+    flux = rates.sum(axis=-1) / (4.0 * seen)
     by_image = {
         "time_start": (start[first], "start of the first time bin, UTC", ""),
         "time_stop": (start[stop - 1] + duration[stop - 1], "end of the last time bin, UTC", ""),

@@ -13,11 +13,14 @@ from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging import Gaussian
 from stixflow.imaging.counts import (
     IntervalCounts,
+    correct_bin_shift,
     covering_energy_bins,
     covering_time_bins,
     energy_ranges,
+    inside_energy_bins,
     interval_counts,
     time_ranges,
+    touching_time_bins,
 )
 from stixflow.instrument import SumCase, live_fraction, subcollimators
 from stixflow.time import TimeRange
@@ -48,6 +51,40 @@ def test_whole_time_bins_cover_the_request(
     make_pixels: Callable[..., xr.Dataset], wanted: tuple[float, float], bins: tuple[int, int]
 ) -> None:
     assert covering_time_bins(make_pixels(), [_range(*wanted)]).tolist() == [list(bins)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "bins"), [((10, 30), (0, 4)), ((12, 28), (1, 3)), ((9.999, 30.001), (0, 4)), ((-50, 0), (0, 1))]
+)
+def test_time_bins_that_touch_the_request(
+    make_pixels: Callable[..., xr.Dataset], wanted: tuple[float, float], bins: tuple[int, int]
+) -> None:
+    assert touching_time_bins(make_pixels(), [_range(*wanted)]).tolist() == [list(bins)]
+
+
+def test_energy_bins_inside_the_request(make_pixels: Callable[..., xr.Dataset]) -> None:
+    pixels = make_pixels()
+    assert inside_energy_bins(pixels, 6.0, 10.0) == (2, 6)
+    assert inside_energy_bins(pixels, 5.5, 10.9) == (2, 6)
+    with pytest.raises(ImagingError, match="no energy bin lies inside"):
+        inside_energy_bins(pixels, 6.2, 6.9)
+    with pytest.raises(ImagingError, match="no time bin"):
+        touching_time_bins(pixels, [_range(61, 70)])
+
+
+def test_counts_of_the_next_bin_can_be_moved_back(make_pixels: Callable[..., xr.Dataset]) -> None:
+    pixels = make_pixels(SOURCE, scale=50.0).assign_attrs(bin_shift="possible")
+    pixels["counts"] = pixels["counts"] * (1 + xr.DataArray(np.arange(6), dims="time")).astype(np.uint32)
+    found = correct_bin_shift(pixels)
+    np.testing.assert_array_equal(found["counts"], pixels["counts"][1:])
+    np.testing.assert_array_equal(found["time_start"], pixels["time_start"][:-1])
+    np.testing.assert_array_equal(found["triggers"], pixels["triggers"][1:])
+    assert found.attrs["bin_shift"] == "corrected"
+    assert set(found.variables) == set(pixels.variables)
+    _sum(found, _range(0, 50))
+    for wrong in (found, pixels.isel(time=[0]), pixels.assign_attrs(bin_shift="none")):
+        with pytest.raises(ImagingError, match="cannot be moved by one bin"):
+            correct_bin_shift(wrong)
 
 
 @pytest.mark.parametrize("wanted", [(-30, 0), (60, 90), (100, 200)])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from stixflow.errors import ImagingError, UsageError
 from stixflow.fits import read_level1
 from stixflow.imaging import Gaussian, from_arrays, recenter, source_visibilities, stack, visibilities
 from stixflow.imaging.back_projection import shift_phase_center
-from stixflow.imaging.visibilities import calibrate
+from stixflow.imaging.visibilities import STIXPY, Convention, calibrate
 from stixflow.instrument import detectors, grid_transmission, subcollimators
 
 RANGE = "2022-11-09T00:00:10/2022-11-09T00:00:40"
@@ -40,23 +41,57 @@ def test_rates_to_visibilities_equal_the_ground_software(shared: Path, case: str
     np.testing.assert_allclose(transmission, ground["subc_transmission"][k], rtol=1e-6)
 
 
-def test_column_rates_equal_stixpy_on_a_whole_file(shared: Path) -> None:
+@pytest.fixture(scope="module")
+def synthetic(shared: Path) -> tuple[xr.Dataset, xr.Dataset, dict[str, np.ndarray]]:
+    """Return a file with known truth, the background that the peer subtracted, and what the peer made of them."""
     folder = shared / "oracle/imaging"
-    pixels = read_level1(next(folder.glob("synth_solo_L1*.fits")))
-    peer = np.load(folder / "stixpy_synth_cpd.npz")
-    bins, k = peer["bins_used"], subcollimators()
-    times = (str(peer["bin_start"][bins[0]]), str(peer["bin_end"][bins[-1]]))
-    energies = [(6, 10), (4, 15), (18, 28)]
-    found = visibilities(pixels, times, energies, location=peer["location"], elut="linear", subcollimators=k)
+    pixels = read_level1(next(folder.glob("synth_solo_L1*.fits"))).load()
+    background = read_level1(next((shared / "data/l1").glob("*cpd_20240308T193915*.fits"))).load()
+    return pixels, background, dict(np.load(folder / "stixpy_synth_cpd.npz"))
+
+
+@pytest.mark.parametrize("amplitude", ["shadow", "ideal"])
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [("top+bottom", "top+bot"), ("top", "top"), ("bottom", "bot"), ("all", "all"), ("small", "small")],
+)
+def test_the_choices_of_stixpy_give_its_visibilities(
+    synthetic: tuple[xr.Dataset, xr.Dataset, dict[str, np.ndarray]], rows: str, name: str, amplitude: str
+) -> None:
+    pixels, background, peer = synthetic
+    energies = [(6, 10), (4, 15), (18, 28), (9, 10), (10, 11), (28, 50)]
+    k = peer["isc"].astype(int) - 1
+    choices = replace(STIXPY, amplitude=amplitude)
+    when, where = tuple(map(str, peer["request"])), peer["location"]
+    found = visibilities(
+        pixels, when, energies, background, location=where, rows=rows, subcollimators=k, elut="stixpy",
+        convention=choices,
+    )  # fmt: skip
     for i, (low, high) in enumerate(energies):
-        key = f"e{low}-{high}_top+bot_noshadow"
-        np.testing.assert_allclose(found["rate"][i], peer[f"{key}_sci_rate"][k], rtol=1e-12)
-        np.testing.assert_allclose(found["rate_sigma"][i], peer[f"{key}_sci_err"][k], rtol=1e-6)
-        net = peer[f"{key}_sci_rate"][k] - peer[f"{key}_bkg_rate"][k]
-        ideal, _ = calibrate(net, np.zeros_like(net), np.full(24, 0.25), k)
-        order = [peer["isc"].tolist().index(detector + 1) for detector in k]
-        shifted = shift_phase_center(ideal[None], found["u"].values, found["v"].values, *peer["location"])[0]
-        np.testing.assert_allclose(shifted, peer[f"{key}_cal_vis"][order], rtol=1e-6)
+        key = f"e{low}-{high}_{name}_{'shadow' if amplitude == 'shadow' else 'noshadow'}"
+        net = (peer[f"{key}_sci_rate"] - peer[f"{key}_bkg_rate"])[k]
+        error = np.hypot(peer[f"{key}_sci_err"], peer[f"{key}_bkg_err"])[k]
+        np.testing.assert_allclose(found["rate"][i], net, rtol=0, atol=1e-13 * np.abs(net).max())
+        np.testing.assert_allclose(found["rate_sigma"][i], error, rtol=2e-9)
+        vis = peer[f"{key}_cal_vis"]
+        np.testing.assert_allclose(found["visibility"][i], vis, rtol=0, atol=1e-12 * np.abs(vis).max())
+        np.testing.assert_allclose(found["sigma"][i], peer[f"{key}_cal_sig"], rtol=2e-9)
+
+
+def test_the_peers_differ_by_what_is_known(
+    synthetic: tuple[xr.Dataset, xr.Dataset, dict[str, np.ndarray]],
+) -> None:
+    pixels, background, peer = synthetic
+    when, where = tuple(map(str, peer["request"])), peer["location"]
+    ours = visibilities(pixels, when, (6, 10), background, location=where)
+    theirs = visibilities(pixels, when, (6, 10), background, location=where, elut="stixpy", convention=STIXPY)
+    ratio = np.abs(theirs["visibility"][0] / ours["visibility"][0]).to_numpy()
+    resolution = detectors().resolution[subcollimators()]
+    assert ((ratio > 0.9) & (ratio < 1.05))[resolution > 4].all()
+    assert ((ratio > 0.55) & (ratio < 0.70))[resolution == 3].all()
+    rates = visibilities(pixels, when, (6, 10), background, location=where, convention=Convention(subtract="rates"))
+    np.testing.assert_allclose(rates["visibility"], ours["visibility"], atol=0.01 * np.abs(ours["visibility"]).max())
+    np.testing.assert_allclose(rates["background_counts"], ours["background_counts"], rtol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +155,45 @@ def test_arrays_of_any_instrument_become_a_dataset() -> None:
         from_arrays([0.01, 0.02], [0.0, 0.01], np.ones(3))
 
 
+@pytest.mark.parametrize("options", [{"bins": "some"}, {"grids": "new"}, {"amplitude": "high"}, {"subtract": "all"}])
+def test_conventions_that_do_not_exist_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="one of"):
+        Convention(**options)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("options", [{"rows": "middle"}, {"elut": "cubic"}])
 def test_unknown_choices_are_refused(make_pixels: Callable[..., xr.Dataset], options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"one of|choose"):
         visibilities(make_pixels(SOURCES), RANGE, (6, 10), **options)  # type: ignore[arg-type]
+
+
+def test_transparent_slats_dim_the_modulation_but_not_the_result(make_pixels: Callable[..., xr.Dataset]) -> None:
+    pixels = make_pixels(SOURCES, location=LOCATION, scale=1e3, channels=(1, 30))
+    low, high = (
+        [
+            visibilities(pixels, RANGE, e, location=LOCATION, elut=None, convention=Convention(grids=model))
+            for model in ("measured", "wedge")
+        ]
+        for e in ((6, 10), (84, 120))
+    )
+    np.testing.assert_allclose(low[1]["visibility"], low[0]["visibility"], rtol=0.04)
+    ratio = np.abs(high[1]["visibility"] / high[0]["visibility"]).to_numpy()
+    assert ((ratio > 1.0) & (ratio < 3.0)).all()
+    assert (high[1]["transmission"] > high[0]["transmission"]).all()
+    assert (high[1]["flux"] < high[0]["flux"]).all()
+
+
+def test_energies_of_november_2020_are_those_that_were_measured(make_pixels: Callable[..., xr.Dataset]) -> None:
+    pixels = make_pixels(SOURCES, scale=1e3)
+    moved = pixels.assign(time_start=pixels["time_start"] - np.timedelta64(720, "D"))
+    when = "2020-11-19T00:00:10/2020-11-19T00:00:40"
+    found = visibilities(moved, when, (4.4, 8.4))
+    usual = visibilities(pixels, RANGE, (6, 10))
+    assert (found["energy_low"].item(), found["energy_high"].item()) == pytest.approx((4.4, 8.4))
+    assert found.attrs["energy_shift_kev"] == -1.6
+    assert found["counts"].item() == usual["counts"].item()
+    assert "energy_shift_kev" not in usual.attrs
+    np.testing.assert_allclose(found["visibility"], usual["visibility"], rtol=0.1)
 
 
 def test_no_modulation_gives_an_error_of_the_noise(make_pixels: Callable[..., xr.Dataset]) -> None:
