@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.cubes.assemble import assemble
 from stixflow.errors import InputFileError
-from stixflow.fits._dataset import assemble
 from stixflow.fits._reading import StixFile, Table, open_stix, utc_of
 from stixflow.time import TICKS_PER_SECOND, Utc, iso, scet_from_coarse_fine
 

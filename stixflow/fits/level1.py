@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.cubes.assemble import assemble
 from stixflow.cubes.model import N_PIXELS, PRODUCTS
 from stixflow.errors import InputFileError
-from stixflow.fits._dataset import assemble
 from stixflow.fits._reading import StixFile, Table, bits, open_stix, ticks_of, utc_of
 from stixflow.instrument import N_CHANNELS, energy_edges
 from stixflow.time import scet_from_coarse_fine, utc_to_scet

@@ -11,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from stixflow.cubes.model import DATA_MODEL_VERSION, N_DETECTORS, N_PIXELS, PRODUCTS, Variable
+from stixflow.cubes.assemble import assemble
+from stixflow.cubes.model import N_DETECTORS, N_PIXELS
 from stixflow.errors import UsageError
 from stixflow.instrument import energy_edges, live_fraction_of_rate, per_detector, trigger_rate
 from stixflow.simulate.packetise import request_layout, triggers_follow_counts
@@ -44,7 +45,6 @@ _QL_TICKS = 4 * TICKS_PER_SECOND
 _SAMPLES_PER_BIN = 5
 _NOISE_TRIGGERS = 11.0
 """Triggers per second of an accumulator beyond the counts sent: real quiet files have 56 for 45 counts."""
-_COORDS = ("time", "energy", "detector", "pixel")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,12 +244,11 @@ def _dataset(
     product: str, edges: Scet, channels: tuple[int, ...], data: dict[str, NDArray[np.generic]], state: dict[str, int]
 ) -> xr.Dataset:
     """Wrap arrays as a Dataset of the data model; `state` holds what does not change in time."""
-    variables = PRODUCTS[product].variables
     n_times, n_energies = len(edges) - 1, len(channels) - 1
     utc = scet_to_utc(edges[:-1])
     width = np.diff(edges)
     low, high = energy_edges(utc[0])[list(channels[:-1])], energy_edges(utc[0])[list(channels[1:])]
-    values: dict[str, object] = {
+    values: dict[str, ArrayLike] = {
         "time": scet_to_utc(edges[:-1] + width // 2),
         "time_start": utc,
         "timedel": width / TICKS_PER_SECOND,
@@ -268,16 +267,4 @@ def _dataset(
         **{name: np.full(n_times, value) for name, value in state.items()},
         **data,
     }
-    columns = {name: _column(spec, values[name]) for name, spec in variables.items()}
-    return xr.Dataset(
-        {name: column for name, column in columns.items() if name not in _COORDS},
-        {name: column for name, column in columns.items() if name in _COORDS},
-        {"product": product, "level": "L1", "data_model_version": DATA_MODEL_VERSION},
-    )
-
-
-def _column(spec: Variable, values: object) -> xr.Variable:
-    array = np.asarray(values)
-    if array.dtype.name not in spec.dtypes:
-        array = array.astype(spec.dtypes[0])
-    return xr.Variable(spec.dims, array, {"units": spec.units, "long_name": spec.long_name})
+    return assemble(product, values)
