@@ -1,0 +1,12 @@
+"""From telemetry records to the Datasets of the data model.
+
+The books balance here too: every count of the records is either in a cube, or a repetition of one that is, or belongs
+to a packet that could not be placed; `Books` says how many of each.
+"""
+
+from stixflow.cubes.build.books import Books
+from stixflow.cubes.build.days import build_lightcurve
+from stixflow.cubes.build.requests import RequestCubes, build_requests
+from stixflow.cubes.build.values import TRIGGER_DETECTORS
+
+__all__ = ["TRIGGER_DETECTORS", "Books", "RequestCubes", "build_lightcurve", "build_requests"]

@@ -1,0 +1,129 @@
+"""The cubes of science requests: packets regrouped, one Dataset for each box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.cubes.assemble import assemble
+from stixflow.cubes.build.books import Books
+from stixflow.cubes.build.pixels import build_pixel_box
+from stixflow.cubes.build.spectrograms import build_spectrogram_box
+from stixflow.cubes.build.values import bin_times, energy_bins
+from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode
+from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, estimated_durations, regroup
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestCubes:
+    """The cubes of one science request: one Dataset for each box."""
+
+    request_id: int
+    seq_control: int
+    ssid: int
+    complete: bool
+    missing: tuple[str, ...]
+    datasets: tuple[xr.Dataset, ...]
+    books: Books
+    refused: tuple[Quarantined, ...] = ()
+    """Packets of the request that contradict themselves."""
+
+
+def build_requests(
+    records: Records, *, edges: ArrayLike | None = None, start_offset: float = START_OFFSET_S
+) -> list[RequestCubes]:
+    """Build the cubes of every request in the records.
+
+    Parameters
+    ----------
+    records
+        Decoded packets of SSID 21 or SSID 24, any order.
+    edges
+        (33,) edges of the science channels in keV; None: the nominal ones of the date.
+    start_offset
+        Seconds added to 24-bit start times; see `stixflow.telemetry.requests`.
+
+    Returns
+    -------
+    One `RequestCubes` per request, in time order; a request whose packets all contradict themselves has no Dataset.
+    """
+    usable, refused = consistent(records)
+    cubes = [_request_cubes(request, edges) for request in regroup(usable, start_offset=start_offset)]
+    return cubes if not refused else _with_refused(cubes, records, refused)
+
+
+def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
+    build = build_pixel_box if request.ssid == 21 else build_spectrogram_box
+    product = "sci_pixels" if request.ssid == 21 else "sci_spectrogram"
+    datasets, repeated, bins, conflicts = [], 0, 0, 0
+    for number, box in enumerate(request.boxes):
+        variables, extra, differ = build(request.records, box)
+        repeated, bins, conflicts = repeated + extra, bins + int(box.repeated.sum()), conflicts + differ
+        variables |= {**bin_times(box.start, box.duration), **energy_bins(box.channels, edges, box.start), "scet": box.start}
+        datasets.append(assemble(product, variables, attrs=_request_attributes(request, number)))
+    total = int(request.records.values("counts").sum(dtype=np.uint64))
+    placed = sum(int(dataset["counts"].values.sum(dtype=np.uint64)) for dataset in datasets)
+    books = Books(total, placed, repeated, repeated_bins=bins, conflicting_bins=conflicts)
+    return RequestCubes(
+        request.request_id,
+        request.seq_control,
+        request.ssid,
+        request.complete,
+        request.missing,
+        tuple(datasets),
+        books,
+    )
+
+
+def _request_attributes(request: Request, box: int) -> dict[str, Any]:
+    estimated = estimated_durations(request.records) if request.ssid == 24 else 0
+    return {
+        **({"estimated_durations": estimated} if estimated else {}),
+        "request_id": request.request_id,
+        "seq_control": request.seq_control,
+        "ssid": request.ssid,
+        "box": box,
+        "boxes": len(request.boxes),
+        "complete": request.complete,
+        "missing": list(request.missing),
+    }
+
+
+def _with_refused(cubes: list[RequestCubes], records: Records, refused: list[Quarantined]) -> list[RequestCubes]:
+    """Add to each request the packets of it that could not be placed."""
+    bad = decode(Packets.from_bytes(b"".join(entry.data for entry in refused)), products=[records.product])
+    lost = bad[records.product]
+    keys = np.stack([lost["request_id"].astype(np.int64), lost["tc_packet_seq_control"].astype(np.int64)], axis=1)
+    found = {(one.request_id, one.seq_control): one for one in cubes}
+    for request_id, seq_control in np.unique(keys, axis=0).tolist():
+        rows = np.flatnonzero((keys == (request_id, seq_control)).all(axis=1))
+        entries = tuple(refused[row] for row in rows.tolist())
+        counts = int(lost.select(rows).values("counts").sum(dtype=np.uint64))
+        missing = tuple(f"a packet that contradicts itself: {entry.reason}" for entry in entries)
+        old = found.get((request_id, seq_control))
+        empty = RequestCubes(request_id, seq_control, records.type[2], False, (), (), Books(0, 0))
+        one = old or empty
+        books = replace(
+            one.books,
+            counts_in=one.books.counts_in + counts,
+            unplaced_counts=counts,
+            unplaced_packets=len(entries),
+        )
+        found[request_id, seq_control] = replace(
+            one,
+            complete=False,
+            missing=(*one.missing, *missing),
+            datasets=tuple(_incomplete(dataset, (*one.missing, *missing)) for dataset in one.datasets),
+            books=books,
+            refused=entries,
+        )
+    return list(found.values())
+
+
+def _incomplete(dataset: xr.Dataset, missing: tuple[str, ...]) -> xr.Dataset:
+    return dataset.assign_attrs(complete=False, missing=list(missing))

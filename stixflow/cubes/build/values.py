@@ -1,0 +1,118 @@
+"""Numbers of the records as numbers of the cubes: decompressed, wide enough, on their clock and energies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.instrument import energy_edges
+from stixflow.telemetry import Records
+from stixflow.telemetry.ccsds import gather_rows
+from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, unpack_skm, unscale_triggers
+from stixflow.time import scet_to_utc
+
+TICKS_PER_TENTH = 6553.6
+
+TRIGGER_DETECTORS = (
+    (0, 1),
+    (5, 6),
+    (4, 10),
+    (11, 12),
+    (13, 14),
+    (9, 15),
+    (7, 8),
+    (2, 3),
+    (30, 31),
+    (25, 26),
+    (21, 27),
+    (19, 20),
+    (17, 18),
+    (16, 22),
+    (23, 24),
+    (28, 29),
+)
+"""The two detector indices whose triggers each accumulator counts."""
+
+
+def cube_values(records: Records, name: str) -> NDArray[Any]:
+    """Decompressed values, 64 bits wide where a scheme of the records can exceed 32."""
+    values = records.values(name)
+    present = np.unique(records.skm(name)).tolist()
+    widest = np.result_type(np.uint32, *[dtype_of(scheme_of(packed)) for packed in present])
+    return values.astype(np.uint64 if widest.itemsize == 8 else np.uint32, copy=False)
+
+
+def scheme_of(packed: int) -> tuple[int, int, int]:
+    s, k, m = unpack_skm(packed)
+    return int(s), int(k), int(m)
+
+
+def trigger_values(
+    records: Records,
+    name: str,
+    packet: NDArray[np.intp],
+    tenths: NDArray[np.int64],
+    detector_mask: NDArray[np.uint32],
+) -> NDArray[Any]:
+    """Decompressed triggers; where they were scaled on board, the estimate of TELEMETRY 3."""
+    values = cube_values(records, name)
+    scaled = (records.skm(name) == pack_skm(*SCALED))[packet]
+    if not scaled.any():
+        return values
+    active = active_accumulators(detector_mask[scaled])
+    if values.ndim == 2:
+        estimate = unscale_triggers(values[scaled], tenths[scaled, None], active, factor=DEFAULT_SCALE)[0]
+    else:
+        estimate = unscale_triggers(values[scaled], tenths[scaled], active.sum(axis=1), factor=DEFAULT_SCALE)[0]
+    values = values.copy()
+    values[scaled] = estimate.astype(values.dtype)
+    return values
+
+
+def active_accumulators(detector_mask: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Tell which accumulators have at least one active detector, shape (rows, 16)."""
+    pairs = np.array([1 << first | 1 << second for first, second in TRIGGER_DETECTORS], dtype=np.uint32)
+    return np.asarray((detector_mask[:, None] & pairs) != 0)
+
+
+def bin_times(start: NDArray[np.int64], tenths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    half = np.rint(tenths * (TICKS_PER_TENTH / 2)).astype(np.int64)
+    return {"time": scet_to_utc(start + half), "time_start": scet_to_utc(start), "timedel": tenths / 10.0}
+
+
+def energy_bins(
+    channels: NDArray[np.uint8], edges: ArrayLike | None, start: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    bounds = np.asarray(energy_edges(scet_to_utc(start[0])) if edges is None else edges, dtype=np.float64)
+    low, high = bounds[channels[:, 0]], bounds[channels[:, 1]]
+    return {
+        "energy": np.where(np.isinf(high), low, (low + high) / 2),
+        "energy_low": low,
+        "energy_high": high,
+        "channel_start": channels[:, 0].astype(np.uint8),
+        "channel_stop": channels[:, 1].astype(np.uint8),
+    }
+
+
+def bits_of(mask: int, size: int) -> NDArray[np.intp]:
+    return np.flatnonzero(mask >> np.arange(size) & 1)
+
+
+def or_reduce(masks: NDArray[np.uint16], lengths: NDArray[np.int64]) -> NDArray[np.uint16]:
+    out = np.zeros(lengths.size, dtype=np.uint16)
+    filled = lengths > 0
+    if masks.size:
+        out[filled] = np.bitwise_or.reduceat(masks, (np.cumsum(lengths) - lengths)[filled])
+    return out
+
+
+def rows_of(
+    values: NDArray[Any], first: NDArray[np.int64], size: NDArray[np.int64], rows: NDArray[np.intp]
+) -> NDArray[Any]:
+    """Counts of rows that all have the same number of them, shape (rows, numbers)."""
+    width = int(size[rows[0]]) if rows.size else 0
+    step = values.itemsize
+    data = gather_rows(values.view(np.uint8), first[rows] * step, width * step)
+    return data.view(values.dtype) if width else np.zeros((rows.size, 0), dtype=values.dtype)
