@@ -24,7 +24,7 @@ from stixflow.imaging.grids import FloatArray, Grid
 
 _CHECK_EVERY = 25
 _FIRST_CHECK = 10
-_PIXEL_BLOCK = 512
+_PIXEL_BLOCK = 8192
 _STACK = 32
 """Images worked on together, so that a block of pixels stays in the cache (benchmarks/bench_imaging.py)."""
 _LOWEST_RATE = 1e-4

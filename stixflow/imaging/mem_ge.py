@@ -1,0 +1,502 @@
+"""MEM_GE: the map of greatest entropy that explains the visibilities, certified by its duality gap.
+
+Minimise ``Σ |Ax - b|² / σ² + λ Σ x log(x / m)`` over positive maps x of a given flux, where m is flat. The minimum is
+unique, and its dual has two unknowns c for every visibility: ``x = f exp(Σ c φ) / Z``, with φ the cosines and sines
+of the visibilities. In units of λf the dual is ``α c²/2 - cβ + log Z``, its gradient ``αc - β + <φ>``, its Hessian
+``α + cov(φ)``, and the duality gap is ``Σ gradient² / 2α``: an upper bound of how far the map is from the minimum.
+
+A whole stack takes Newton steps together. The covariances are sums over pixels of products of two cosines or sines,
+made block by block and multiplied with all images at once, over half of the pixels, because these products are even or
+odd under a half turn. They steer only, so single precision is enough for them; value, gradient and gap are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.errors import ImagingError, UsageError
+from stixflow.imaging.back_projection import Precision, Real, half_table
+from stixflow.imaging.forward import ComplexArray
+from stixflow.imaging.grids import FloatArray, Grid
+
+_FRACTIONS = {"stix": (2.0, 90.0), "rhessi": (11.0, 383.0)}
+_FRACTION_LIMITS = 1e-4, 0.2
+_STACK_BYTES = 24 << 20
+_MOST_TOGETHER = 64
+_PRODUCT_BLOCK_BYTES = 2 << 20
+_MOST_SHARED = 48
+"""Visibilities up to which the products of their waves are made once for all images (benchmarks/bench_imaging.py)."""
+_ARMIJO = 1e-4
+_MOST_HALVINGS = 30
+_COARSE = 65
+"""Pixels a side of the grid that the flux is estimated on."""
+_FLUX_TOLERANCE, _FLUX_ITERATIONS, _FLUX_STEP = 1e-3, 1000, 2.1
+
+
+@dataclass(frozen=True, slots=True)
+class MemGE:
+    """Parameters of MEM_GE.
+
+    Parameters
+    ----------
+    fraction
+        Weight of the entropy, λ as part of the largest gradient of the misfit at the flat map; "stix" and "rhessi" take
+        it from the signal-to-noise ratio, 2 / (SNR² + 90) and 11 / (SNR² + 383), between 1e-4 and 0.2.
+    flux
+        Total flux of the map: a number, "nnls" for that of a non-negative least-squares map, "counts" for the one
+        measured by the sum of the columns, or "largest" for the largest amplitude.
+    tolerance
+        Largest duality gap, as part of the objective (of 1 where that is smaller).
+    max_iterations
+        Most Newton steps.
+    merge
+        Average the visibilities that share a cell of the size 1 / field of view first, as the reference software does.
+        The map then depends on the field of view.
+    precision
+        Type of the maps; float32 stops at a relative gap of about 1e-4 and changes the map by less than 1e-3 of its peak.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range.
+    """
+
+    fraction: float | Literal["stix", "rhessi"] = "stix"
+    flux: float | Literal["nnls", "counts", "largest"] = "nnls"
+    tolerance: float = 1e-6
+    max_iterations: int = 50
+    merge: bool = False
+    precision: Precision = "float64"
+
+    def __post_init__(self) -> None:
+        fraction_is_valid = self.fraction in _FRACTIONS if isinstance(self.fraction, str) else self.fraction > 0
+        flux_is_valid = self.flux in ("nnls", "counts", "largest") if isinstance(self.flux, str) else self.flux > 0
+        if not (fraction_is_valid and flux_is_valid and self.tolerance > 0 and self.max_iterations >= 1):
+            raise UsageError(
+                f"MEM_GE with fraction {self.fraction}, flux {self.flux}, tolerance {self.tolerance}, "
+                f"{self.max_iterations} iterations",
+                expected="a positive fraction or 'stix', 'rhessi'; a positive flux or 'nnls', 'counts', 'largest'; "
+                "a positive tolerance; at least one iteration",
+                advice="correct the parameters",
+            )
+
+
+class MemMaps(NamedTuple):
+    """A stack of maps and the proof of each."""
+
+    image: Real
+    """(image, y, x), flux per arcsec², positive."""
+    flux: FloatArray
+    """(image,) flux of the map, as asked for."""
+    regularisation: FloatArray
+    """(image,) λ."""
+    objective: FloatArray
+    """(image,) misfit plus λ times the relative entropy to the flat map; not negative."""
+    chi2: FloatArray
+    """(image,) misfit Σ |Ax - b|² / σ²."""
+    duality_gap: FloatArray
+    """(image,) the objective is at most this far above the least possible."""
+    iterations: NDArray[np.int64]
+    """(image,) Newton steps."""
+    converged: NDArray[np.bool_]
+    """(image,) whether the duality gap is within the tolerance."""
+
+
+def mem_ge(
+    vis: ArrayLike,
+    sigma: ArrayLike,
+    u: ArrayLike,
+    v: ArrayLike,
+    grid: Grid,
+    parameters: MemGE | None = None,
+    *,
+    flux: ArrayLike | None = None,
+) -> MemMaps:
+    """Maps of greatest entropy of a stack of visibilities.
+
+    Parameters
+    ----------
+    vis, sigma
+        Complex visibilities and the standard error of their parts, shape (image, visibility), with the phase centre in
+        the middle of the grid.
+    u, v
+        Spatial frequencies, 1/arcsec, shape (visibility,).
+    flux
+        Of the maps, one or one for each image; in place of the one in the parameters.
+
+    Raises
+    ------
+    ImagingError
+        If a visibility or an error is not a finite number, an error is not positive, or a flux is not.
+    UsageError
+        If the flux shall come from the counts and was not given.
+    """
+    parameters = parameters or MemGE()
+    frequencies = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
+    vis = np.atleast_2d(np.asarray(vis, dtype=np.complex128))
+    sigma = np.broadcast_to(np.asarray(sigma, dtype=np.float64), vis.shape)
+    _check(vis, sigma)
+    fraction = _fraction(parameters, vis, sigma)
+    total = _total_flux(parameters, flux, vis, sigma, frequencies, grid)
+    if parameters.merge:
+        frequencies, vis, sigma = merged(frequencies, vis, sigma, grid)
+    tables = half_table(frequencies[0].tobytes(), frequencies[1].tobytes(), grid.shape, grid.pixel, "float64")
+    weights = np.concatenate([sigma, sigma], axis=1) ** -2.0
+    measured = np.concatenate([vis.real, vis.imag], axis=1) / total[:, None]
+    flat = _flat(tables, grid)
+    slope = weights * (flat - measured) * total[:, None] * grid.pixel_area
+    regularisation = fraction * 2 * _largest(slope, tables)
+    scale = regularisation * total / grid.pixel_area
+    problem = _Problem(regularisation[:, None] / (2 * weights * total[:, None] * grid.pixel_area), measured, scale)
+    maps = MemMaps(
+        np.empty((len(vis), *grid.shape), parameters.precision), total, regularisation,
+        *(np.full(len(vis), np.nan) for _ in range(3)), np.zeros(len(vis), np.int64), np.zeros(len(vis), np.bool_),
+    )  # fmt: skip
+    tables = _typed(tables, parameters.precision)
+    together = int(np.clip(_STACK_BYTES // (tables[0].shape[1] * 6 * tables[0].itemsize), 1, _MOST_TOGETHER))
+    for start in range(0, len(vis), together):
+        chosen = slice(start, start + together)
+        _newton(problem.only(chosen), tables, grid, parameters, MemMaps(*(part[chosen] for part in maps)))
+    maps.image[...] *= (total / grid.pixel_area)[:, None, None].astype(maps.image.dtype)
+    return maps
+
+
+def signal_to_noise(vis: ArrayLike, sigma: ArrayLike) -> FloatArray:
+    """Mean of amplitude over error without outliers (image,): those 3 sigma from the median, then from the rest."""
+    ratio = np.abs(np.atleast_2d(vis)) / np.atleast_2d(sigma)
+    distance = np.abs(ratio - np.median(ratio, axis=1, keepdims=True))
+    spread = np.median(distance, axis=1, keepdims=True) / 0.6745
+    inside = distance <= 3 * spread
+    corrected = _masked_std(ratio, inside) / (-0.15405 + 0.90723 * 3 - 0.23584 * 3**2 + 0.020142 * 3**3)
+    inside = distance <= 3 * corrected
+    return np.asarray((ratio * inside).sum(axis=1) / inside.sum(axis=1))
+
+
+def merged(
+    frequencies: tuple[FloatArray, FloatArray], vis: ComplexArray, sigma: FloatArray, grid: Grid
+) -> tuple[tuple[FloatArray, FloatArray], ComplexArray, FloatArray]:
+    """Average the visibilities that share a cell of the size 1 / field of view; the first one stays alone.
+
+    That the first stays alone is an oddity of the reference software, kept so that its maps can be compared.
+    """
+    size = grid.shape[1] * grid.pixel[1], grid.shape[0] * grid.pixel[0]
+    cells = np.rint(np.stack([part * extent for part, extent in zip(frequencies, size, strict=True)], axis=1))
+    cells[0] = np.inf
+    _, group = np.unique(cells, axis=0, return_inverse=True)
+    share = np.zeros((group.max() + 1, len(cells)))
+    share[group.ravel(), np.arange(len(cells))] = 1.0
+    share /= share.sum(axis=1, keepdims=True)
+    u, v = (share @ part for part in frequencies)
+    return (u, v), vis @ share.T, np.sqrt(sigma**2 @ (share**2).T)
+
+
+def nnls_flux(
+    vis: ArrayLike, sigma: ArrayLike, u: ArrayLike, v: ArrayLike, grid: Grid
+) -> FloatArray:
+    """Flux (image,) of a map without negatives that fits the visibilities, by projected Landweber steps.
+
+    As in the reference software: from zero, until the map changes by less than 1e-3 of its norm; on the grid itself, or
+    on 65 pixels a side over the same field of view where it is finer.
+    """
+    vis, sigma = np.atleast_2d(np.asarray(vis, np.complex128)), np.atleast_2d(np.asarray(sigma, np.float64))
+    shape = min(grid.shape[0], _COARSE), min(grid.shape[1], _COARSE)
+    pixel = grid.pixel[0] * grid.shape[0] / shape[0], grid.pixel[1] * grid.shape[1] / shape[1]
+    frequencies = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
+    tables = half_table(frequencies[0].tobytes(), frequencies[1].tobytes(), shape, pixel, "float64")
+    weights = np.concatenate([sigma, sigma], axis=1) ** -2.0
+    measured = np.concatenate([vis.real, vis.imag], axis=1)
+    step = 2.0 / (_FLUX_STEP * _spectral_norm(tables, weights, shape))[:, None] * weights
+    result = np.empty(len(vis))
+    for start in range(0, len(vis), _MOST_TOGETHER):
+        chosen = slice(start, start + _MOST_TOGETHER)
+        result[chosen] = _landweber(tables, measured[chosen], step[chosen], shape)
+    return result
+
+
+class _Problem(NamedTuple):
+    """The dual of a stack, in units of λf: α c²/2 - cβ + log Z."""
+
+    alpha: FloatArray
+    """(image, 2 visibility)"""
+    beta: FloatArray
+    """(image, 2 visibility) measured visibilities, parts one after the other, for a flux of 1."""
+    scale: FloatArray
+    """(image,) λf."""
+
+    def only(self, chosen: slice | NDArray[np.bool_] | NDArray[np.intp]) -> _Problem:
+        return _Problem(*(part[chosen] for part in self))
+
+
+class _Point(NamedTuple):
+    """Where the stack is: unknowns, the map there, and what follows."""
+
+    unknowns: FloatArray
+    """(image, 2 visibility) c."""
+    first: Real
+    """(image, half of the pixels) part of the flux in the pixels up to the middle one."""
+    turned: Real
+    """The other pixels, last first; 0 for the middle one."""
+    mean: FloatArray
+    """(image, 2 visibility) <φ>, the visibilities of the map for a flux of 1."""
+    log_sum: FloatArray
+    """(image,) log Z."""
+
+    def value(self, problem: _Problem) -> FloatArray:
+        quadratic = 0.5 * problem.alpha * self.unknowns - problem.beta
+        return np.asarray((quadratic * self.unknowns).sum(axis=1) + self.log_sum)
+
+    def gradient(self, problem: _Problem) -> FloatArray:
+        return problem.alpha * self.unknowns - problem.beta + self.mean
+
+    def only(self, chosen: NDArray[np.bool_]) -> _Point:
+        return _Point(*(part[chosen] for part in self))
+
+    def replace(self, rows: NDArray[np.intp] | slice, other: _Point) -> None:
+        for mine, new in zip(self, other, strict=True):
+            mine[rows] = new
+
+
+def _newton(problem: _Problem, tables: tuple[Real, Real], grid: Grid, parameters: MemGE, maps: MemMaps) -> None:
+    """Solve one stack; the maps, for a flux of 1 and a pixel of 1, are written where they belong."""
+    n_pixels = grid.shape[0] * grid.shape[1]
+    rows = np.arange(len(problem.alpha))
+    point = _evaluate(np.zeros_like(problem.alpha), tables, n_pixels)
+    moved = np.ones(len(rows), np.bool_)
+    for iteration in range(parameters.max_iterations + 1):
+        gap, objective, chi2 = _certificate(point, problem, n_pixels)
+        converged = gap <= parameters.tolerance * np.maximum(objective, 1.0)
+        leave = converged | ~moved | (iteration == parameters.max_iterations)
+        if leave.any():
+            out = rows[leave]
+            _write(maps.image, out, point.first[leave], point.turned[leave])
+            maps.duality_gap[out], maps.objective[out], maps.chi2[out] = gap[leave], objective[leave], chi2[leave]
+            maps.iterations[out], maps.converged[out] = iteration, converged[leave]
+            point, problem, rows = point.only(~leave), problem.only(~leave), rows[~leave]
+        if not len(rows):
+            return
+        moved = _step(point, problem, tables, n_pixels)
+
+
+def _step(point: _Point, problem: _Problem, tables: tuple[Real, Real], n_pixels: int) -> NDArray[np.bool_]:
+    """One Newton step of all, in place, halved where it does not descend; which of them could move at all."""
+    gradient = point.gradient(problem)
+    hessian = _covariances(point, tables)
+    diagonal = np.arange(hessian.shape[1])
+    hessian[:, diagonal, diagonal] += problem.alpha
+    direction = -np.linalg.solve(hessian, gradient[..., None])[..., 0]
+    slope, value = (gradient * direction).sum(axis=1), point.value(problem)
+    slack = 64 * np.finfo(point.first.dtype).eps * (1.0 + np.abs(value))
+    start, length = point.unknowns.copy(), 1.0
+    waiting = np.arange(len(value))
+    for _ in range(_MOST_HALVINGS):
+        trial = _evaluate(start[waiting] + length * direction[waiting], tables, n_pixels)
+        limit = value[waiting] + _ARMIJO * length * slope[waiting] + slack[waiting]
+        is_lower = trial.value(problem.only(waiting)) <= limit
+        if is_lower.all() and len(waiting) == len(value):
+            point.replace(slice(None), trial)
+            return np.ones(len(value), np.bool_)
+        point.replace(waiting[is_lower], trial.only(is_lower))
+        waiting = waiting[~is_lower]
+        if not len(waiting):
+            break
+        length *= 0.5
+    moved = np.ones(len(value), np.bool_)
+    moved[waiting] = False
+    return moved
+
+
+def _evaluate(unknowns: FloatArray, tables: tuple[Real, Real], n_pixels: int) -> _Point:
+    cosines, sines = tables
+    half = unknowns.shape[1] // 2
+    typed = unknowns.astype(cosines.dtype)
+    even, odd = typed[:, :half] @ cosines, typed[:, half:] @ sines
+    first = even + odd
+    turned = np.subtract(even, odd, out=even)
+    if n_pixels % 2:
+        turned[:, -1] = -np.inf
+    top = np.maximum(first.max(axis=1), turned.max(axis=1))[:, None]
+    for part in (first, turned):
+        part -= top
+        np.exp(part, out=part)
+    total = first.sum(axis=1, dtype=np.float64) + turned.sum(axis=1, dtype=np.float64)
+    inverse = (1.0 / total)[:, None].astype(first.dtype)
+    first *= inverse
+    turned *= inverse
+    mean = np.concatenate([np.add(first, turned, out=odd) @ cosines.T, (first - turned) @ sines.T], axis=1)
+    return _Point(unknowns, first, turned, mean.astype(np.float64), top[:, 0] + np.log(total))
+
+
+def _certificate(point: _Point, problem: _Problem, n_pixels: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Duality gap, objective and misfit (image,)."""
+    misfit = ((point.mean - problem.beta) ** 2 / (2 * problem.alpha)).sum(axis=1)
+    relative_entropy = (point.mean * point.unknowns).sum(axis=1) - point.log_sum + np.log(n_pixels)
+    gap = (point.gradient(problem) ** 2 / (2 * problem.alpha)).sum(axis=1)
+    return problem.scale * gap, problem.scale * (misfit + relative_entropy), problem.scale * misfit
+
+
+def _covariances(point: _Point, tables: tuple[Real, Real]) -> FloatArray:
+    """Covariances (image, 2 visibility, 2 visibility) of the cosines and sines over each map, in single precision."""
+    cosines, sines = tables
+    even, odd = (point.first + point.turned).astype(np.float32), (point.first - point.turned).astype(np.float32)
+    k = len(cosines)
+    moments = np.empty((len(even), 2 * k, 2 * k))
+    sums = _shared_moments if k <= _MOST_SHARED else _separate_moments
+    sums(even, odd, cosines, sines, moments)
+    moments[:, k:, :k] = moments[:, :k, k:].transpose(0, 2, 1)
+    moments -= point.mean[:, :, None] * point.mean[:, None, :]
+    return moments
+
+
+def _shared_moments(even: Real, odd: Real, cosines: Real, sines: Real, moments: FloatArray) -> None:
+    k, n_half = cosines.shape
+    n_pairs = k * (k + 1) // 2
+    block = max(_PRODUCT_BLOCK_BYTES // (4 * (2 * n_pairs + k * k)), 16)
+    products = np.empty((2 * n_pairs + k * k, block), np.float32)
+    sums_even, sums_odd = np.zeros((len(even), 2 * n_pairs)), np.zeros((len(even), k * k))
+    for start in range(0, n_half, block):
+        c, s = (np.asarray(part[:, start : start + block], np.float32) for part in (cosines, sines))
+        width = c.shape[1]
+        row = 0
+        for i in range(k):
+            stop = row + k - i
+            np.multiply(c[i], c[i:], out=products[row:stop, :width])
+            np.multiply(s[i], s[i:], out=products[n_pairs + row : n_pairs + stop, :width])
+            np.multiply(c[i], s, out=products[2 * n_pairs + i * k : 2 * n_pairs + (i + 1) * k, :width])
+            row = stop
+        sums_even += even[:, start : start + width] @ products[: 2 * n_pairs, :width].T
+        sums_odd += odd[:, start : start + width] @ products[2 * n_pairs :, :width].T
+    i, j = np.triu_indices(k)
+    for offset, part in ((0, sums_even[:, :n_pairs]), (k, sums_even[:, n_pairs:])):
+        moments[:, offset + i, offset + j] = part
+        moments[:, offset + j, offset + i] = part
+    moments[:, :k, k:] = sums_odd.reshape(-1, k, k)
+
+
+def _separate_moments(even: Real, odd: Real, cosines: Real, sines: Real, moments: FloatArray) -> None:
+    k = len(cosines)
+    c, s = np.asarray(cosines, np.float32), np.asarray(sines, np.float32)
+    for weight_even, weight_odd, out in zip(even, odd, moments, strict=True):
+        out[:k, :k] = (c * weight_even) @ c.T
+        out[k:, k:] = (s * weight_even) @ s.T
+        out[:k, k:] = (c * weight_odd) @ s.T
+
+
+def _write(maps: Real, rows: NDArray[np.intp], first: Real, turned: Real) -> None:
+    flat = maps.reshape(len(maps), -1)
+    n_half = first.shape[1]
+    flat[rows, :n_half] = first
+    flat[rows, n_half:] = turned[:, : flat.shape[1] - n_half][:, ::-1]
+
+
+def _landweber(tables: tuple[Real, Real], measured: FloatArray, step: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    cosines, sines = tables
+    k, n_half = cosines.shape
+    first, turned = np.zeros((2, len(measured), n_half))
+    flux, rows = np.zeros(len(measured)), np.arange(len(measured))
+    model = np.zeros_like(measured)
+    is_odd = shape[0] * shape[1] % 2
+    for _ in range(_FLUX_ITERATIONS):
+        pull = step * (measured - model)
+        even, odd = pull[:, :k] @ cosines, pull[:, k:] @ sines
+        change = np.zeros(len(rows))
+        norm = np.einsum("ij,ij->i", first, first) + np.einsum("ij,ij->i", turned, turned)
+        for part, gradient in ((first, even + odd), (turned, np.subtract(even, odd, out=even))):
+            gradient += part
+            np.maximum(gradient, 0, out=gradient)
+            part -= gradient
+            change += np.einsum("ij,ij->i", part, part)
+            part[...] = gradient
+        if is_odd:
+            turned[:, -1] = 0
+        flux[rows] = first.sum(axis=1) + turned.sum(axis=1)
+        go_on = np.sqrt(change) >= _FLUX_TOLERANCE * np.sqrt(norm)
+        if not go_on.all():
+            first, turned, step = first[go_on], turned[go_on], step[go_on]
+            measured, rows = measured[go_on], rows[go_on]
+        if not len(rows):
+            break
+        model = np.concatenate([(first + turned) @ cosines.T, (first - turned) @ sines.T], axis=1)
+    return flux
+
+
+def _spectral_norm(tables: tuple[Real, Real], weights: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Largest eigenvalue (image,) of HHᵀ, H the waves over the errors."""
+    cosines, sines = tables
+    k = len(cosines)
+    middle = shape[0] * shape[1] % 2
+    gram = np.zeros((2 * k, 2 * k))
+    gram[:k, :k] = 2 * cosines @ cosines.T - middle * np.outer(cosines[:, -1], cosines[:, -1])
+    gram[k:, k:] = 2 * sines @ sines.T
+    root = np.sqrt(weights)
+    return np.asarray(np.linalg.norm(gram * root[:, :, None] * root[:, None, :], 2, axis=(1, 2)))
+
+
+def _check(vis: ComplexArray, sigma: FloatArray) -> None:
+    if not (np.isfinite(vis).all() and (np.isfinite(sigma) & (sigma > 0)).all()):
+        raise ImagingError(
+            "some visibilities or errors are not usable",
+            expected="finite visibilities with finite, positive errors",
+            advice="leave those out, or give sigma= when making the set",
+        )
+
+
+def _fraction(parameters: MemGE, vis: ComplexArray, sigma: FloatArray) -> FloatArray:
+    if not isinstance(parameters.fraction, str):
+        return np.full(len(vis), float(parameters.fraction))
+    above, below = _FRACTIONS[parameters.fraction]
+    return np.clip(above / (signal_to_noise(vis, sigma) ** 2 + below), *_FRACTION_LIMITS)
+
+
+def _total_flux(
+    parameters: MemGE,
+    flux: ArrayLike | None,
+    vis: ComplexArray,
+    sigma: FloatArray,
+    frequencies: tuple[FloatArray, FloatArray],
+    grid: Grid,
+) -> FloatArray:
+    if flux is not None:
+        total = np.broadcast_to(np.asarray(flux, dtype=np.float64), len(vis)).copy()
+    elif parameters.flux == "nnls":
+        total = nnls_flux(vis, sigma, *frequencies, grid)
+    elif parameters.flux == "largest":
+        total = np.abs(vis).max(axis=1)
+    elif parameters.flux == "counts":
+        raise UsageError("no flux of the counts", expected="visibilities made of counts", advice="give flux=")
+    else:
+        total = np.full(len(vis), float(parameters.flux))
+    if not (np.isfinite(total) & (total > 0)).all():
+        raise ImagingError(
+            f"{(~(total > 0)).sum()} of {len(total)} images have no positive flux",
+            expected="a positive flux for every map",
+            advice="leave out the images without signal, or give flux=",
+        )
+    return total
+
+
+def _flat(tables: tuple[Real, Real], grid: Grid) -> FloatArray:
+    """Visibilities (2 visibility,) of the flat map of flux 1."""
+    cosines, sines = tables
+    middle = cosines[:, -1] if grid.shape[0] * grid.shape[1] % 2 else 0.0
+    even = (2 * cosines.sum(axis=1) - middle) / (grid.shape[0] * grid.shape[1])
+    return np.concatenate([even, np.zeros(len(sines))])
+
+
+def _largest(slope: FloatArray, tables: tuple[Real, Real]) -> FloatArray:
+    """Largest ``|Aᵀ slope|`` over the pixels (image,)."""
+    k = len(tables[0])
+    return np.asarray((np.abs(slope[:, :k] @ tables[0]) + np.abs(slope[:, k:] @ tables[1])).max(axis=1))
+
+
+def _masked_std(values: FloatArray, inside: NDArray[np.bool_]) -> FloatArray:
+    count = inside.sum(axis=1, keepdims=True)
+    mean = (values * inside).sum(axis=1, keepdims=True) / count
+    return np.asarray(np.sqrt((((values - mean) ** 2) * inside).sum(axis=1, keepdims=True) / count))
+
+
+def _typed(tables: tuple[Real, Real], precision: Precision) -> tuple[Real, Real]:
+    return tables[0].astype(precision, copy=False), tables[1].astype(precision, copy=False)
