@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -31,19 +32,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     from stixflow.errors import StixflowError
 
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in given
     try:
+        options = _parser().parse_args(given)
         return int(options.run(options))
     except StixflowError as error:
-        return _fail(options, str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, as_json=as_json)
     except OSError as error:
-        return _fail(options, f"{error}", 1)
+        return _fail(f"{error}", 1, as_json=as_json)
     except KeyboardInterrupt:
-        return _fail(options, "interrupted", 130)
+        return _fail("interrupted", 130, as_json=as_json)
+    except Exception as error:
+        # A fault of the program: its traceback is for whoever mends it, but a caller of --json still gets an object.
+        if as_json:
+            _fail(f"internal error: {type(error).__name__}: {error}", 1, as_json=True)
+        raise
 
 
-def _fail(options: argparse.Namespace, message: str, code: int) -> int:
-    if getattr(options, "json", False):
+def _fail(message: str, code: int, *, as_json: bool) -> int:
+    if as_json:
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
     sys.stderr.write(f"stixflow: {message}\n")
     return code
@@ -112,20 +120,23 @@ def _process(options: argparse.Namespace) -> int:
 
 
 def _run_stages(options: argparse.Namespace, stages: Sequence[str]) -> int:
+    return _finish(options, _process_here(options, stages))
+
+
+def _process_here(options: argparse.Namespace, stages: Sequence[str]) -> Mapping[str, Any]:
+    """Run stages without Prefect and return the report of the run."""
     from stixflow import compute
     from stixflow.stages import run_stages
 
-    serial = getattr(options, "serial", True)
-    with nullcontext(compute.Serial()) if serial else compute.open_cluster(options.workers) as pool:
-        report = run_stages(
+    with nullcontext(compute.Serial()) if options.serial else compute.open_cluster(options.workers) as pool:
+        return run_stages(
             stages,
-            [Path(p) for p in getattr(options, "paths", [])],
+            [Path(p) for p in options.paths],
             root=str(_archive_root(options)),
             pool=pool,
             progress=_progress(options),
             command=" ".join(["stixflow", options.command]),
         )
-    return _finish(options, report)
 
 
 def _finish(options: argparse.Namespace, report: Mapping[str, Any]) -> int:
@@ -136,11 +147,12 @@ def _finish(options: argparse.Namespace, report: Mapping[str, Any]) -> int:
 
 
 def _flares(options: argparse.Namespace) -> int:
-    if options.detect:
-        _run_stages(options, ("flares",))
     archive = _open(options)
+    failed = _process_here(options, ("flares",))["failed"] if options.detect else []
+    for note in failed:
+        sys.stderr.write(f"stixflow: {note['item']}: {note['error']}\n")
     _emit_frame(options, "flares", archive.flares(*_span(options)), _FLARE_COLUMNS)
-    return 0
+    return 1 if failed else 0
 
 
 def _image(options: argparse.Namespace) -> int:
@@ -197,7 +209,17 @@ _FLARE_COLUMNS = ("flare_id", "start", "peak", "stop", "peak_counts", "goes_clas
 
 
 def _emit(options: argparse.Namespace, payload: Mapping[str, Any], text: Callable[[Any], str]) -> None:
-    sys.stdout.write((json.dumps(payload, indent=2, default=str) if options.json else text(payload)) + "\n")
+    shown = json.dumps(_plain(payload), indent=2, default=str, allow_nan=False) if options.json else text(payload)
+    sys.stdout.write(shown + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Make a value fit for JSON, which has no NaN."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _emit_frame(options: argparse.Namespace, name: str, frame: Any, columns: Sequence[str]) -> None:
@@ -261,10 +283,39 @@ def command_names() -> list[str]:
     return list(commands.choices)
 
 
+def _whole(text: str) -> int:
+    """Read a number of things: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return number
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others, so that they are told in the same way."""
+
+    def error(self, message: str) -> NoReturn:
+        from stixflow.errors import UsageError
+
+        raise UsageError(message, expected=" ".join(self.format_usage().split()), advice=f"see `{self.prog} --help`")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="stixflow", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog="stixflow", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
@@ -310,7 +361,7 @@ def _add_archive(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--serial", action="store_true", help="no Prefect and no cluster: everything in this process")
-    parser.add_argument("--workers", type=int, help="worker processes; default one a core")
+    parser.add_argument("--workers", type=_whole, help="worker processes; default one a core")
 
 
 def _add_paths(parser: argparse.ArgumentParser) -> None:
@@ -327,7 +378,9 @@ def _add_demo(commands: Any) -> None:
         "missed or the books do not balance.",
     )
     parser.add_argument("--output", default="stixflow-demo", help="folder to write to (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same day (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=_natural, default=1, help="the same seed gives the same day (default: %(default)s)"
+    )
     _add_engine(parser)
 
 
@@ -392,8 +445,8 @@ def _add_image(commands: Any) -> None:
     parser.add_argument("--time-range", required=True, metavar="A/B", help="UTC; whole bins that cover it are used")
     parser.add_argument("--energy-range", required=True, metavar="LOW-HIGH", help="keV, as 4-16")
     parser.add_argument("--method", action="append", choices=("bp", "clean"), help="may be repeated (default: clean)")
-    parser.add_argument("--size", type=int, default=129, help="pixels a side (default: %(default)s)")
-    parser.add_argument("--pixel", type=float, default=2.0, help="pixel size in arcsec (default: %(default)s)")
+    parser.add_argument("--size", type=_whole, default=129, help="pixels a side (default: %(default)s)")
+    parser.add_argument("--pixel", type=_positive, default=2.0, help="pixel size in arcsec (default: %(default)s)")
     parser.add_argument("--output", default=".", help="folder for the FITS maps (default: here)")
 
 
@@ -404,14 +457,23 @@ def _add_status(commands: Any) -> None:
 
 def _add_verify(commands: Any) -> None:
     parser = _command(
-        commands, "verify", _verify, "re-hash every published store and report every defect; exits 1 if there is one"
+        commands,
+        "verify",
+        _verify,
+        "re-hash every published store and report every defect; exits 1 if there is one",
+        "A damaged store is healed by removing its folder: the next `stixflow process` builds it again from the\n"
+        "packets that the archive keeps.",
     )
     _add_archive(parser)
 
 
 def _add_rollback(commands: Any) -> None:
     parser = _command(
-        commands, "rollback", _rollback, "make the run before the current one of a partition current again"
+        commands,
+        "rollback",
+        _rollback,
+        "make the run before the current one of a partition current again",
+        "It stays so until more packets of that partition come.",
     )
     parser.add_argument("product", help="as ql_lightcurve, sci_pixels, sci_spectrogram, ephemeris")
     parser.add_argument("key", help="a day as 2021-06-06, or a request as 2211090305-54678")
@@ -433,8 +495,10 @@ def _add_simulate(commands: Any) -> None:
         "the ephemeris, through the forward model of the instrument with Poisson noise, live time and compression.",
     )
     parser.add_argument("--day", default="2022-06-15", help="UTC day (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default: %(default)s)")
-    parser.add_argument("--flares", type=float, help="random flares a day (default: the six of the demo)")
+    parser.add_argument(
+        "--seed", type=_natural, default=1, help="the same seed gives the same bytes (default: %(default)s)"
+    )
+    parser.add_argument("--flares", type=_positive, help="random flares a day (default: the six of the demo)")
     _add_container(parser)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stixflow.archive.layout import join_url, store_path
+from stixflow.cubes.files import local_copy
 from stixflow.cubes.store import StoreRecord, verify_store, write_store
 from stixflow.errors import BalanceError, StoreError
 from stixflow.jobs.kept import Reject, read_kept, write_reject
@@ -147,7 +148,8 @@ def _build_ephemeris(job: BuildJob) -> Built:
     from stixflow.ephemeris import observer, read_ancillary
 
     ((path, _),) = job.inputs
-    dataset = read_ancillary(join_url(job.root, path))
+    with local_copy(join_url(job.root, path)) as place:
+        dataset = read_ancillary(place)
     day = TimeRange.of_day(date.fromisoformat(job.key))
     place = observer(dataset, day.middle)
     day_of = day.start.astype("datetime64[D]").astype(date)

@@ -23,7 +23,8 @@ UNDECODED = "undecoded"
 # A clock kernel may move the day border by this much later; packets near midnight are kept with both days.
 _MIDNIGHT_MARGIN = 5 * TICKS_PER_SECOND
 _LAUNCH = 634_694_400 << 16
-_LONGEST_DELAY = 7 * 86400 * TICKS_PER_SECOND
+# Real packets of light curves are written 0.3 to 6.8 s after their last sample.
+_LONGEST_DELAY = 3600 * TICKS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +128,14 @@ def _contradictory(packets: Packets, decoded: Mapping[str, Records]) -> Iterator
 def _implausible(packets: Packets) -> list[Quarantined]:
     """Refuse packets whose data time contradicts their header: they would be published on a wrong day."""
     keys = packets.keys()
-    delay = packets.scet - keys.start
-    dated = keys.start >= 0
-    wrong = dated & ((keys.start < _LAUNCH) | (delay < -TICKS_PER_SECOND) | (delay > _LONGEST_DELAY) | ~packets.synced)
+    dated, delay = keys.start >= 0, packets.scet - keys.stop
+    early, late = packets.scet < keys.start, delay > _LONGEST_DELAY
+    wrong = dated & ((keys.start < _LAUNCH) | early | late | ~packets.synced)
     return [
         packets.quarantine(
             int(row),
             f"data time {_when(keys.start[row])} does not go with header time {_when(packets.scet[row])}",
-            "a synchronised clock, data after launch and at most a week before the header",
+            "a synchronised clock, data after launch that end at most an hour before the header",
         )
         for row in np.flatnonzero(wrong)
     ]

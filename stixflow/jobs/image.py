@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stixflow.archive.layout import join_url
+from stixflow.archive.layout import check_path
+from stixflow.cubes.files import open_files
 from stixflow.cubes.store import count_boxes, open_store
 from stixflow.errors import StixflowError
 
@@ -136,10 +138,20 @@ def _write_image(
     image_id = f"{job.flare_id}-{low:g}-{high:g}keV-{method}"
     day = str(job.peak.astype("datetime64[D]")).replace("-", "/")
     path = f"images/{day}/{job.flare_id}/{job.run_id}/{image_id}.fits"
-    target = Path(join_url(job.root, path))
     extra = {"FLARE_ID": (job.flare_id, "UTC minute of the peak"), "BKG_REQ": (job.background_id, "background request")}
     history = [f"pixel data: {Path(job.pixels).name}", f"background: {job.background_reason}"]
-    write_map(target, stack, index, pointing=source.pointing, observer=source.observer, extra=extra, history=history)
+    with TemporaryDirectory(prefix="stixflow-") as folder:
+        made = write_map(
+            Path(folder) / "map.fits",
+            stack,
+            index,
+            pointing=source.pointing,
+            observer=source.observer,
+            extra=extra,
+            history=history,
+        )
+        blob = made.read_bytes()
+    open_files(job.root).write(check_path(path), blob)
     names = ("x_hpc", "y_hpc", "sidelobe_ratio", "is_ambiguous", "background_request", "background_reason")
     return {
         "image_id": image_id,
@@ -150,7 +162,7 @@ def _write_image(
         "start": one["time_start"].values,
         "stop": one["time_stop"].values,
         "path": path,
-        "digest": hashlib.sha256(target.read_bytes()).hexdigest(),
+        "digest": hashlib.sha256(blob).hexdigest(),
         "hpc_x": location["x_hpc"],
         "hpc_y": location["y_hpc"],
         "counts": float(one["counts"]),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from stixflow.archive.layout import join_url
+from stixflow.archive.layout import check_path
+from stixflow.cubes.files import open_files
 from stixflow.errors import StoreError
 from stixflow.telemetry import Quarantined
 
@@ -32,24 +32,19 @@ def write_reject(root: str, entry: Quarantined) -> Reject:
 
 def write_kept(root: str, path: str, blob: bytes) -> None:
     """Write a file that is named by the digest of its content, so that it is there whole or not at all."""
-    target = Path(join_url(root, path))
-    if target.exists() and target.stat().st_size == len(blob):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(blob)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    files = open_files(root)
+    if files.size(check_path(path)) != len(blob):
+        files.write(path, blob)
 
 
 def is_kept(root: str, path: str) -> bool:
     """Tell whether a file is where it was kept."""
-    return Path(join_url(root, path)).is_file()
+    return open_files(root).exists(check_path(path))
+
+
+def kept_of(root: str, paths: Iterable[str]) -> set[str]:
+    """Return those of many paths where a file is kept: one question after the other takes long in a bucket."""
+    return open_files(root).present([check_path(path) for path in paths])
 
 
 def read_kept(root: str, path: str, digest: str) -> bytes:
@@ -61,7 +56,7 @@ def read_kept(root: str, path: str, digest: str) -> bytes:
         If it is not there, or its content is not what was recorded.
     """
     try:
-        blob = Path(join_url(root, path)).read_bytes()
+        blob = open_files(root).get(check_path(path))
     except FileNotFoundError as error:
         raise StoreError(
             f"{path} is not there", expected="a file that the archive keeps", advice="ingest the file it came in again"
