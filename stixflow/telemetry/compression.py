@@ -209,6 +209,41 @@ def error(values: ArrayLike, skm: ArrayLike) -> NDArray[np.float32]:
     return result
 
 
+def join_count_bytes(number: NDArray[Any], data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Counts of raw pixel data (SSID 20): no byte says one count, otherwise the bytes are the number.
+
+    Parameters
+    ----------
+    number
+        Bytes of each sample, 0 to 3.
+    data
+        The bytes of all samples.
+    """
+    size = np.asarray(number, dtype=np.int64)
+    first = np.cumsum(size) - size
+    counts = np.where(size == 0, 1, 0).astype(np.uint32)
+    for byte in range(int(size.max(initial=0))):
+        rows = np.flatnonzero(size > byte)
+        counts[rows] = counts[rows] << 8 | data[first[rows] + byte]
+    return counts
+
+
+def split_count_bytes(counts: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Bytes of counts as raw pixel data (SSID 20) send them, as few as possible: how many for each, and the bytes.
+
+    Raises
+    ------
+    UsageError
+        If a count needs more than two bytes, which no packet was ever seen to have.
+    """
+    values = np.asarray(counts, dtype=np.int64)
+    if values.size and not 0 <= values.min() <= values.max() < 1 << 16:
+        raise UsageError(f"counts from {values.min()} to {values.max()}", expected="0 to 65535 in raw pixel data")
+    number = np.where(values == 1, 0, np.where(values < 256, 1, 2)).astype(np.uint8)
+    pairs = np.stack([values >> 8, values & 0xFF], axis=1).astype(np.uint8)
+    return number, pairs[np.stack([number == 2, number > 0], axis=1)]
+
+
 def unscale_triggers(
     codes: ArrayLike, duration: ArrayLike, accumulators: ArrayLike, *, factor: float = DEFAULT_SCALE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

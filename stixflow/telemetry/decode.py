@@ -42,10 +42,12 @@ from numpy.typing import ArrayLike, NDArray
 from stixflow.errors import UsageError
 from stixflow.telemetry.ccsds import ALONE, HEADER_SIZE, build_headers, gather_rows, scatter_rows
 from stixflow.telemetry.compression import Scheme, decompress, dtype_of, pack_skm, unpack_skm
+from stixflow.telemetry.engineering import engineering_values
 from stixflow.telemetry.layouts import (
     NO_SELECTOR,
     PRODUCT_TYPES,
     ROOT,
+    TAIL,
     Block,
     Field,
     Layout,
@@ -58,6 +60,7 @@ from stixflow.telemetry.layouts import (
     layouts,
     selectors,
     type_name,
+    version_text,
 )
 from stixflow.telemetry.packets import Accounting, Packets, Quarantined, big_endian
 
@@ -150,9 +153,35 @@ class Records:
         out = np.zeros(len(self), dtype=np.uint16)
         for index, scheme in zip(np.unique(self.layout).tolist(), schemes, strict=True):
             if scheme is not None:
-                packed = pack_skm(*(self[part] for part in scheme))
+                packed = _with_sign(pack_skm(*(self[part] for part in scheme)), self.field(name).sign)
                 out = np.where(self.layout == index, packed, out)
         return out
+
+    def engineering(self, name: str, *, straight: bool = False) -> Column:
+        """Engineering values of a field: numbers in the field's `unit`, texts, or NaN for visibilities that overflowed.
+
+        Parameters
+        ----------
+        name
+            Field name.
+        straight
+            Join the points of calibration curves by straight lines instead of the team's cubic splines, which
+            run away outside their points.
+        """
+        values = self.values(name)
+        return engineering_values(self.field(name), self[name], values, straight=straight)
+
+    def field(self, name: str) -> Field:
+        """Describe a field: its database identifier, bits, unit, text table and curve."""
+        self.level_of(name)
+        chosen = [layouts()[index] for index in np.unique(self.layout).tolist()] or known_types()[self.type]
+        return next(
+            one
+            for layout in reversed(chosen)
+            for _, scope in layout.levels.values()
+            for one in scope.fields
+            if one.name == name
+        )
 
     def values(self, name: str) -> Column:
         """Decompressed values of a field, each packet by its own scheme; fields without scheme as they are."""
@@ -245,7 +274,8 @@ class Records:
             sequence_flag=sequence_flag,
         )
         made = {
-            name: _make_level(parent, scope, levels.get(name, {})) for name, (parent, scope) in layout.levels.items()
+            name: _make_level(parent, scope, levels.get(name, {}), times.size)
+            for name, (parent, scope) in layout.levels.items()
         }
         _check_levels(layout, levels, made, times.size)
         records = cls(product, packet_type, header, np.full(times.size, layout.index, np.int16), made)
@@ -279,12 +309,15 @@ def _types_by_name() -> dict[str, PacketType]:
     }
 
 
-def _make_level(parent: str, scope: Scope, given: Mapping[str, ArrayLike]) -> Level:
+def _make_level(parent: str, scope: Scope, given: Mapping[str, ArrayLike], packets: int) -> Level:
     lengths = {len(np.asarray(column)) for column in given.values() if np.ndim(column)}
     if len(lengths) > 1:
         raise UsageError(f"columns of {sorted(lengths)} rows in level {scope.level}", expected="one length, or scalars")
-    size = lengths.pop() if lengths else min(len(given), 1)
-    columns = {}
+    unnamed = min(len(given), 1) if parent else packets
+    size = lengths.pop() if lengths else unnamed
+    columns: dict[str, Column] = {}
+    if any(repeat.count == TAIL for repeat in scope.repeats):
+        columns[TAIL] = np.array(np.broadcast_to(np.asarray(given.get(TAIL, 0), dtype=np.int64), (size,)))
     for one in scope.fields:
         shape = (size, one.repeat) if one.repeat else (size,)
         column = np.broadcast_to(np.asarray(given.get(one.name, 0)), shape)
@@ -307,6 +340,7 @@ def _check_levels(
     problems = []
     for name, columns in given.items():
         known = {one.name for one in layout.levels[name][1].fields} if name in layout.levels else set()
+        known |= {TAIL} if layout.has_tail else set()
         problems += [f"{name}.{column} is no field" for column in columns if column not in known]
     for name, level in made.items():
         asked = int(made[level.parent].columns[name].sum(dtype=np.int64)) if level.parent else packets
@@ -327,6 +361,16 @@ def layout_scheme(layout: Layout, name: str) -> tuple[str, str, str] | None:
 def _schemes(index: int) -> dict[str, tuple[str, str, str]]:
     scopes = layouts()[index].levels.values()
     return {one.name: one.scheme for _, scope in scopes for one in scope.fields if one.scheme}
+
+
+def _with_sign(packed: NDArray[np.uint16], sign: str) -> NDArray[np.uint16]:
+    """Schemes of codes that have a sign bit (visibilities), or none (flux), whatever the packet says."""
+    s, k, m = unpack_skm(packed)
+    if sign == "always":
+        return np.where(packed & 0xFF, pack_skm(1, k, m), packed)
+    if sign == "never":
+        return pack_skm(0, np.minimum(k + s, 7), m)
+    return packed
 
 
 def _is_compressed(index: int, name: str) -> bool:
@@ -365,7 +409,9 @@ class Decoded(dict[str, Records]):
         self.accounting = Accounting(used + len(rejected), used, rejected=len(rejected))
 
 
-def decode(packets: Packets, *, products: Collection[str] = tuple(PRODUCT_TYPES)) -> Decoded:
+def decode(
+    packets: Packets, *, products: Collection[str] = tuple(PRODUCT_TYPES), latest_database: str | None = None
+) -> Decoded:
     """Decode packets into records by product.
 
     Parameters
@@ -374,6 +420,9 @@ def decode(packets: Packets, *, products: Collection[str] = tuple(PRODUCT_TYPES)
         Framed packets of any types and times.
     products
         Which to decode: product names, or types as ``"21,6,31"``.
+    latest_database
+        Decode later packets by this version of the instrument database; ``"2.26.35"`` turns off the layouts of later
+        versions, which are inferred. None takes for each packet the version that was valid at its time.
 
     Returns
     -------
@@ -389,7 +438,9 @@ def decode(packets: Packets, *, products: Collection[str] = tuple(PRODUCT_TYPES)
         if name not in products:
             others[name] = rows.size
             continue
-        found, bad = decode_type(packets.select(rows), layout_indices(packet_type, coarse[rows]))
+        found, bad = decode_type(
+            packets.select(rows), layout_indices(packet_type, coarse[rows], latest=latest_database)
+        )
         rejected += bad
         if len(found):
             records[name] = found
@@ -467,12 +518,26 @@ def _decode_layout(packets: Packets, layout: Layout) -> tuple[Records, NDArray[n
     walk = _Walk(packets.buffer, packets.offset, packets.length, layout)
     if walk.bad.any():
         rejected = [packets.quarantine(row, *walk.reasons[row]) for row in np.flatnonzero(walk.bad).tolist()]
+        rejected = _name_fitting(packets.select(np.flatnonzero(walk.bad)), layout, rejected)
         kept = np.flatnonzero(~walk.bad)
         packets = packets.select(kept)
         walk = _Walk(packets.buffer, packets.offset, packets.length, layout)
     levels = dict(walk.levels())
     index = np.full(len(packets), layout.index, dtype=np.int16)
     return Records(type_name(layout.type), layout.type, packets.headers(), index, levels), kept, rejected
+
+
+def _name_fitting(packets: Packets, layout: Layout, rejected: list[Quarantined]) -> list[Quarantined]:
+    """Say which database version a rejected packet would fit: its time may be wrong, or the layout inferred."""
+    for other in known_types()[layout.type]:
+        if other is not layout:
+            fits = ~_Walk(packets.buffer, packets.offset, packets.length, other).bad
+            version = f"{version_text(other.idb_from)} to {version_text(other.idb_to)}"
+            rejected = [
+                replace(entry, expected=f"{entry.expected}; the layout of database {version} fits") if fit else entry
+                for entry, fit in zip(rejected, fits.tolist(), strict=True)
+            ]
+    return rejected
 
 
 class _Walk:
@@ -496,7 +561,7 @@ class _Walk:
             [
                 (
                     "layout does not fit the packet length",
-                    f"{stop[row] - offset[row]} bytes, the packet has {length[row]}",
+                    f"{stop[row] - offset[row]} bytes by the {layout.status} layout, the packet has {length[row]}",
                 )
                 for row in misfit.tolist()
             ],
@@ -551,8 +616,9 @@ class _Walk:
         piece: _Piece,
         first: int,
     ) -> NDArray[np.int64]:
-        count = self._count(scope, repeat.count, piece.blocks)
         size = repeat.scope.min_size
+        tail = repeat.count == TAIL
+        count = self.end[packet] - cursor if tail else self._count(scope, repeat.count, piece.blocks)
         impossible = count * size > self.end[packet] - cursor
         if impossible.any():
             room = (self.end[packet] - cursor)[impossible] // size
@@ -663,7 +729,10 @@ class _Walk:
             starts_of_blocks = [
                 _ordered([piece.blocks[block] for piece in pieces], place[name]) for block in range(len(scope.blocks))
             ]
-            yield name, _cut_blocks(self.buffer, scope, parent, starts_of_blocks)
+            level = _cut_blocks(self.buffer, scope, parent, starts_of_blocks)
+            if TAIL in counts and name == ROOT:
+                level = replace(level, columns={**level.columns, TAIL: counts[TAIL]})
+            yield name, level
 
 
 def _too_many(name: str, count: NDArray[np.int64], room: NDArray[np.int64]) -> list[tuple[str, str]]:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import functools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.errors import NotFound
+from stixflow.errors import NotFound, UsageError
 
 ROOT = "packet"
 """Name of the outermost level: one row per packet."""
+
+TAIL = "tail"
+"""Level of the bytes behind the last described field, of types whose content the database does not describe."""
 
 PRODUCT_TYPES = {
     "ql_lightcurve": (21, 6, 30),
@@ -44,15 +47,29 @@ class Field:
     signed: bool = False
     scheme: tuple[str, str, str] | None = None
     """Names of the fields that hold s, k, m of its compression."""
+    sign: Literal["", "always", "never"] = ""
+    """Whether its codes have a sign bit, where that is not as the packet says."""
     enum: str | None = None
+    """Text table of its engineering values."""
     curve: str | None = None
-    scale: tuple[float, float, str] | None = None
-    """Scale, offset and unit of the engineering value."""
+    """Calibration curve of its engineering values."""
+    scale: tuple[float, float] | None = None
+    """Scale and offset of its engineering values."""
+    unit: str = ""
 
     @property
     def dtype(self) -> np.dtype[Any]:
         size = 1 if self.bits <= 8 else 2 if self.bits <= 16 else 4 if self.bits <= 32 else 8
         return np.dtype(f"{'i' if self.signed else 'u'}{size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A byte or word of the database that contains fields, and has an identifier of its own."""
+
+    id: str
+    at: int
+    bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,8 @@ class Scope:
 
     level: str
     parts: tuple[Block | Repeat, ...]
+    words: tuple[Word, ...] = ()
+    """Words of its first block."""
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -117,6 +136,12 @@ class Layout:
     idb_to: tuple[int, ...]
     status: Status
     scope: Scope
+    kind: Literal["fixed", "variable"] = "fixed"
+
+    @property
+    def has_tail(self) -> bool:
+        """Tell whether undescribed bytes may follow the fields."""
+        return any(repeat.count == TAIL for repeat in self.scope.repeats)
 
     @property
     def levels(self) -> dict[str, tuple[str, Scope]]:
@@ -183,23 +208,52 @@ def _periods() -> tuple[NDArray[np.int64], tuple[tuple[int, ...], ...]]:
     return np.array([start for start, _ in periods]), tuple(_version(version) for _, version in periods)
 
 
-def layout_indices(packet_type: PacketType, coarse: NDArray[np.int64]) -> NDArray[np.int16]:
+def layout_indices(
+    packet_type: PacketType, coarse: NDArray[np.int64], *, latest: str | None = None
+) -> NDArray[np.int16]:
     """Index of the layout of each packet of one type, by the packets' onboard seconds.
+
+    Parameters
+    ----------
+    packet_type
+        Service, subtype and second identifier.
+    coarse
+        Onboard seconds of each packet.
+    latest
+        Database version that also holds for later packets, as ``"2.26.35"``; None lets each packet have its own.
 
     Raises
     ------
     NotFound
         If the type is unknown or no layout covers a time.
+    UsageError
+        If there is no such database version.
     """
-    starts, by_period = _choices(packet_type)
+    starts, by_period = _choices(packet_type, latest)
     chosen = by_period[np.maximum(np.searchsorted(starts, coarse, side="right") - 1, 0)]
     return np.asarray(chosen, dtype=np.int16)
 
 
 @functools.cache
-def _choices(packet_type: PacketType) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+def _choices(packet_type: PacketType, latest: str | None) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
     starts, versions = _periods()
-    return starts, np.array([_choose(packet_type, version).index for version in versions], dtype=np.int16)
+    last = max(versions) if latest is None else _known_version(latest)
+    chosen = [_choose(packet_type, min(version, last)).index for version in versions]
+    return starts, np.array(chosen, dtype=np.int16)
+
+
+def _known_version(text: str) -> tuple[int, ...]:
+    _, versions = _periods()
+    for version in versions:
+        if version_text(version) == text:
+            return version
+    names = sorted({version_text(version) for version in versions})
+    raise UsageError(f"database version {text!r}", expected=f"one of {', '.join(names)}")
+
+
+def version_text(version: tuple[int, ...]) -> str:
+    """Write a database version as usual, ``2.26.35``."""
+    return ".".join(map(str, version))
 
 
 def _choose(packet_type: PacketType, version: tuple[int, ...]) -> Layout:
@@ -207,7 +261,7 @@ def _choose(packet_type: PacketType, version: tuple[int, ...]) -> Layout:
         if layout.idb_from <= version <= layout.idb_to:
             return layout
     raise NotFound(
-        f"no layout of packet type {packet_type} in database {'.'.join(map(str, version))}",
+        f"no layout of packet type {packet_type} in database {version_text(version)}",
         expected=f"one of {len(known_types())} known types",
     )
 
@@ -221,6 +275,16 @@ def find_layout(packet_type: PacketType, coarse: int) -> Layout:
         If the type is unknown.
     """
     return _choose(packet_type, idb_version(coarse))
+
+
+def curve(name: str) -> NDArray[np.float64]:
+    """Points (raw, value) of a calibration curve, shape (points, 2)."""
+    return np.array(_table()["curves"][name], dtype=np.float64)
+
+
+def text_table(name: str) -> tuple[tuple[int, int, str], ...]:
+    """First number, last number and text of each entry of a text table."""
+    return tuple((int(first), int(last), str(text)) for first, last, text in _table()["enums"][name])
 
 
 @functools.cache
@@ -248,8 +312,13 @@ def _compile(
     }
     first, last = (_version(text) for text in variant["idb"])
     status: Status = variant.get("status", "confirmed")
-    scope = _compile_scope(ROOT, variant["layout"], schemes)
-    return Layout(index, packet_type, entry["apid"], entry["spid"], first, last, status, scope)
+    scope = _compile_scope(ROOT, variant, variant["layout"], schemes)
+    if variant.get("tail"):
+        scope = replace(scope, parts=(*scope.parts, _TAIL))
+    return Layout(index, packet_type, entry["apid"], entry["spid"], first, last, status, scope, entry["kind"])
+
+
+_TAIL = Repeat(TAIL, Scope(TAIL, (Block((Field("undescribed", "", 0, 8),), 1, (0,)),)))
 
 
 def _items(items: list[Any]) -> list[list[Any]]:
@@ -262,18 +331,20 @@ def _items(items: list[Any]) -> list[list[Any]]:
     return flat
 
 
-def _compile_scope(level: str, items: list[Any], schemes: dict[str, tuple[str, str, str]]) -> Scope:
+def _compile_scope(
+    level: str, entry: dict[str, Any], items: list[Any], schemes: dict[str, tuple[str, str, str]]
+) -> Scope:
     parts: list[Block | Repeat] = []
     pending: list[Any] = []
     for item in items:
         if isinstance(item, dict):
             _close_block(parts, pending, schemes)
             pending = []
-            parts.append(Repeat(item["repeat"], _compile_scope(item["repeat"], item["of"], schemes)))
+            parts.append(Repeat(item["repeat"], _compile_scope(item["repeat"], item, item["of"], schemes)))
         else:
             pending.append(item)
     _close_block(parts, pending, schemes)
-    return Scope(level, tuple(parts))
+    return Scope(level, tuple(parts), tuple(Word(*word) for word in entry.get("words", ())))
 
 
 def _close_block(parts: list[Block | Repeat], items: list[Any], schemes: dict[str, tuple[str, str, str]]) -> None:
@@ -302,9 +373,11 @@ def _field(item: list[Any], at: int, schemes: dict[str, tuple[str, str, str]]) -
         bits,
         signed=extra.get("type") == "i",
         scheme=schemes.get(extra.get("skm", "")),
+        sign=extra.get("sign", ""),
         enum=extra.get("enum"),
         curve=engineering.get("curve"),
-        scale=(engineering["scale"], engineering["offset"], engineering["unit"]) if "scale" in engineering else None,
+        scale=(engineering["scale"], engineering["offset"]) if "scale" in engineering else None,
+        unit=engineering.get("unit", ""),
     )
 
 
@@ -324,7 +397,7 @@ def _join_neighbours(fields: list[Field]) -> tuple[Field, ...]:
         first = fields[position]
         if run > 1:
             name = re.sub(r"_?0$", "", first.name)
-            first = Field(name, first.id, first.at, first.bits, run, first.signed, first.scheme, first.enum)
+            first = replace(first, name=name, repeat=run)
         joined.append(first)
         position += max(run, 1)
     return tuple(joined)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from stixflow.errors import UsageError
 from stixflow.telemetry import Packets, Records, decode, encode, read_packets
 from stixflow.telemetry.encode import scatter_runs
-from stixflow.telemetry.layouts import Layout, Scope, find_layout, layouts, type_name
+from stixflow.telemetry.layouts import TAIL, Layout, Scope, find_layout, layouts, type_name
 
 
 def _come_back(packets: Packets) -> None:
-    products = set(packets.product().tolist()) - {"239,21"}
+    products = set(packets.product().tolist())
     decoded = decode(packets, products=products)
     assert decoded.rejected == ()
     for product, records in decoded.items():
@@ -76,6 +76,8 @@ def _random_levels(scope: Scope, rows: int, rng: np.random.Generator, found: dic
         low, high = (-(1 << one.bits - 1), 1 << one.bits - 1) if one.signed else (0, 1 << one.bits)
         high = min(high, 4) if one.name in counted else high
         columns[one.name] = rng.integers(low, high, shape, dtype=np.int64)
+    if TAIL in counted:
+        columns[TAIL] = rng.integers(0, 20, rows)
     found[scope.level] = columns
     for repeat in scope.repeats:
         _random_levels(repeat.scope, int(columns[repeat.count].sum()), rng, found)

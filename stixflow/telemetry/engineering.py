@@ -1,0 +1,95 @@
+"""Engineering values: calibration curves, linear scales and text tables of the instrument database.
+
+Temperatures are in degrees Celsius, as in the database; the FITS products give kelvin.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.telemetry import layouts
+
+
+def calibrate(raw: ArrayLike, curve: str, *, straight: bool = False) -> NDArray[np.float64]:
+    """Turn raw numbers into engineering values by a calibration curve of the database.
+
+    Two points make a straight line, more a cubic spline through all of them (not-a-knot), both also outside the points:
+    this reproduces the team's files.
+
+    Parameters
+    ----------
+    raw
+        Numbers as sent, any shape.
+    curve
+        Number of the curve, as ``"0024"``.
+    straight
+        Join the points by straight lines, the outer ones prolonged.
+    """
+    values = np.asarray(raw, dtype=np.float64)
+    points = layouts.curve(curve)
+    if straight or len(points) == 2:
+        return _polyline(values, points)
+    from scipy.interpolate import splev
+
+    return np.asarray(splev(values, _spline(curve)))
+
+
+def _polyline(values: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y = points.T
+    piece = np.clip(np.searchsorted(x, values, side="right") - 1, 0, len(x) - 2)
+    slope = np.diff(y) / np.diff(x)
+    return np.asarray(y[piece] + slope[piece] * (values - x[piece]))
+
+
+@functools.cache
+def _spline(curve: str) -> Any:
+    from scipy.interpolate import splrep
+
+    x, y = layouts.curve(curve).T
+    return splrep(x, y, k=3, s=0)
+
+
+def text_of(raw: ArrayLike, table: str) -> NDArray[np.str_]:
+    """Texts of raw numbers by a text table of the database; numbers that it does not list, as digits."""
+    values = np.asarray(raw, dtype=np.int64)
+    distinct, inverse = np.unique(values, return_inverse=True)
+    texts = np.array([_text(int(value), table) for value in distinct] or [""])
+    return np.asarray(texts[inverse.reshape(values.shape)])
+
+
+def _text(value: int, table: str) -> str:
+    return next((text for first, last, text in layouts.text_table(table) if first <= value <= last), str(value))
+
+
+def engineering_values(
+    field: layouts.Field, raw: NDArray[Any], values: NDArray[Any], *, straight: bool = False
+) -> NDArray[Any]:
+    """Engineering values of a field; its decompressed `values` where it has neither curve, scale nor texts.
+
+    Parameters
+    ----------
+    field
+        What the database says about it.
+    raw, values
+        Numbers as sent, and decompressed.
+    straight
+        As in `calibrate`.
+    """
+    if field.enum:
+        return text_of(raw, field.enum)
+    if field.curve:
+        return calibrate(raw, field.curve, straight=straight)
+    if field.scale:
+        return np.asarray(raw * np.float64(field.scale[0]) + field.scale[1])
+    if field.sign == "always":
+        return np.where(is_overflow(raw), np.nan, values)
+    return values
+
+
+def is_overflow(codes: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which codes of visibility parts say only that the number was too large: a sign and nothing else."""
+    return np.asarray(codes == 0x80)
