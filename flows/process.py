@@ -17,7 +17,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def run_process(
-    paths: list[str], *, archive: str, workers: int | None = None, progress: Progress | None = None
+    paths: list[str],
+    *,
+    archive: str,
+    catalog: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run the flow in this process and return its report.
 
@@ -29,22 +34,26 @@ def run_process(
 
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        report: dict[str, Any] = process_flow()(paths, archive, workers, progress)
+        report: dict[str, Any] = process_flow()(paths, archive, workers, progress, catalog)
     return report
 
 
 def process_flow() -> Any:
-    """Return the Prefect flow ``process(paths, archive, workers)``."""
+    """Return the Prefect flow ``process(paths, archive, workers, progress, catalog)``."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
     @flow(name="process", validate_parameters=False, persist_result=False)
     def process(
-        paths: list[str], archive: str, workers: int | None = None, progress: Progress | None = None
+        paths: list[str],
+        archive: str,
+        workers: int | None = None,
+        progress: Progress | None = None,
+        catalog: str | None = None,
     ) -> dict[str, Any]:
         with (
             compute.open_cluster(workers) as pool,
-            stages.open_run(archive, pool=pool, progress=progress, command="process") as run,
+            stages.open_run(archive, pool=pool, catalog=catalog, progress=progress, command="process") as run,
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():
                 # A stage is bound to its run: Prefect sees no argument that it would have to hash or store.

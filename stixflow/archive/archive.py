@@ -15,7 +15,8 @@ import xarray as xr
 from stixflow.archive.catalog import Catalog, Partition
 from stixflow.archive.layout import CATALOG_NAME, join_url
 from stixflow.cubes.model import PRODUCTS
-from stixflow.cubes.store import Defect, is_there, open_joined, open_store, verify_store
+from stixflow.cubes.files import local_copy
+from stixflow.cubes.store import Defect, open_joined, open_store, verify_store, which_are_there
 from stixflow.errors import MissingFile, NotFound, StixflowError, UsageError
 from stixflow.time import TimeRange, iso, to_utc
 
@@ -230,7 +231,8 @@ class Archive:
             raise NotFound(f"there is no image {image_id!r}", advice="see what there is with archive.images()")
         import sunpy.map
 
-        made: GenericMap = sunpy.map.Map(join_url(self.root, found[0]["path"]))
+        with local_copy(join_url(self.root, found[0]["path"])) as place:
+            made: GenericMap = sunpy.map.Map(place)
         return made
 
     # Care -------------------------------------------------------------------------------------------------------------
@@ -241,7 +243,9 @@ class Archive:
 
     def lost(self) -> list[Partition]:
         """Return the published partitions whose store is no longer there: a glance, where `verify` reads everything."""
-        return [item for item in self.catalog.partitions() if not is_there(self.url(item.path))]
+        published = self.catalog.partitions()
+        there = which_are_there(self.root, [item.path for item in published])
+        return [item for item in published if item.path not in there]
 
     def verify(self, partitions: Iterable[Partition] | None = None) -> list[Defect]:
         """Read every published store (or those given) and return all that is wrong with them."""

@@ -1,19 +1,24 @@
-"""The objects of a store, on a local disk or in a bucket: the one place that knows kinds of storage."""
+"""Objects on a local disk or in a bucket, those of a store or single ones: the one place that knows kinds of storage."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from stixflow.errors import StoreError, UsageError
 
 READERS = 8
 """Threads that wait for many objects at once."""
+
+_GLANCES = 32
+"""Threads that ask whether objects are there, where each question is a round trip."""
 
 
 class Files(Protocol):
@@ -22,6 +27,12 @@ class Files(Protocol):
     url: str
 
     def exists(self, key: str) -> bool: ...
+
+    def present(self, keys: Sequence[str]) -> set[str]:
+        """Return those of many keys that are there."""
+
+    def size(self, key: str) -> int | None:
+        """Return the length of an object in bytes; None where there is none."""
 
     def list(self) -> dict[str, int]:
         """Return every key with its length in bytes; nothing where there is no store."""
@@ -33,8 +44,14 @@ class Files(Protocol):
     def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
         """Write all objects, `last` after the others; leave nothing that could pass for a store on failure."""
 
+    def write(self, key: str, data: bytes) -> None:
+        """Write one object, so that it is there whole or not at all, in place of any earlier one."""
+
     def remove(self, *, first: str) -> None:
         """Remove everything, `first` before the rest; nothing where there is nothing."""
+
+    def unlink(self, key: str) -> None:
+        """Remove one object, or nothing where there is none."""
 
 
 def open_files(url: str | os.PathLike[str]) -> Files:
@@ -50,12 +67,33 @@ def open_files(url: str | os.PathLike[str]) -> Files:
     raise UsageError(f"{text} has the scheme {scheme}", expected="a local path or s3://", advice="correct the root")
 
 
+@contextmanager
+def local_copy(url: str) -> Iterator[Path]:
+    """Give the path of a file for the time of a ``with`` block: its own on a local disk, that of a copy elsewhere."""
+    folder, _, name = url.rpartition("/")
+    files = open_files(folder)
+    if isinstance(files, LocalFiles):
+        yield files.path / name
+        return
+    with tempfile.TemporaryDirectory(prefix="stixflow-") as place:
+        path = Path(place) / name
+        path.write_bytes(files.get(name))
+        yield path
+
+
 class LocalFiles:
     def __init__(self, path: Path) -> None:
         self.path, self.url = path, str(path)
 
     def exists(self, key: str) -> bool:
         return (self.path / key).is_file()
+
+    def present(self, keys: Sequence[str]) -> set[str]:
+        return {key for key in keys if os.path.isfile(f"{self.url}/{key}")}
+
+    def size(self, key: str) -> int | None:
+        target = self.path / key
+        return target.stat().st_size if target.is_file() else None
 
     def list(self) -> dict[str, int]:
         return dict(_walk(self.url, "")) if self.path.is_dir() else {}
@@ -83,10 +121,26 @@ class LocalFiles:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    def write(self, key: str, data: bytes) -> None:
+        target = self.path / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        try:
+            with part.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
     def remove(self, *, first: str) -> None:
         if self.path.exists():
             (self.path / first).unlink(missing_ok=True)
             shutil.rmtree(self.path)
+
+    def unlink(self, key: str) -> None:
+        (self.path / key).unlink(missing_ok=True)
 
 
 def _walk(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
@@ -112,33 +166,69 @@ class RemoteFiles:
         import fsspec  # type: ignore[import-untyped]
 
         self.url = url.rstrip("/")
-        self._fs, self._path = fsspec.url_to_fs(self.url)
+        # Listings that were kept would show what has been removed since, and hide what has been written.
+        self._fs, self._path = fsspec.url_to_fs(self.url, use_listings_cache=False)
 
     def exists(self, key: str) -> bool:
-        self._fs.invalidate_cache()
-        return bool(self._fs.exists(f"{self._path}/{key}"))
+        return self.size(key) is not None
+
+    def present(self, keys: Sequence[str]) -> set[str]:
+        with ThreadPoolExecutor(_GLANCES) as threads:
+            return {key for key, found in zip(keys, threads.map(self.exists, keys), strict=True) if found}
+
+    def size(self, key: str) -> int | None:
+        try:
+            found = self._call("info", self._name(key))
+        except FileNotFoundError:
+            return None
+        return int(found["size"]) if found["type"] == "file" else None
 
     def list(self) -> dict[str, int]:
-        self._fs.invalidate_cache()
-        found = self._fs.find(self._path, detail=True)
+        found = self._call("find", self._path, detail=True)
         return {name[len(self._path) + 1 :]: int(entry["size"]) for name, entry in found.items()}
 
     def get(self, key: str) -> bytes:
-        return bytes(self._fs.cat_file(f"{self._path}/{key}"))
+        return bytes(self._call("cat_file", self._name(key)))
 
     def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         with ThreadPoolExecutor(READERS) as threads:
             yield from zip(keys, threads.map(self.get, keys), strict=True)
 
     def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
-        try:
-            self._fs.pipe({f"{self._path}/{key}": data for key, data in objects.items() if key != last})
-            self._fs.pipe_file(f"{self._path}/{last}", objects[last])
-        except OSError as error:
-            raise StoreError(f"{self.url} could not be written: {error}", advice="run again") from error
+        self._call("pipe", {self._name(key): data for key, data in objects.items() if key != last})
+        self._call("pipe_file", self._name(last), objects[last])
+
+    def write(self, key: str, data: bytes) -> None:
+        self._call("pipe_file", self._name(key), data)
 
     def remove(self, *, first: str) -> None:
-        if self.exists(first):
-            self._fs.rm_file(f"{self._path}/{first}")
+        self.unlink(first)
         if self.list():
-            self._fs.rm(self._path, recursive=True)
+            self._call("rm", self._path, recursive=True)
+
+    def unlink(self, key: str) -> None:
+        if self.exists(key):
+            self._call("rm_file", self._name(key))
+
+    def _name(self, key: str) -> str:
+        return f"{self._path}/{key}"
+
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Ask the bucket; an answer that is not about the object itself is a `StoreError`."""
+        try:
+            return getattr(self._fs, method)(*arguments, **options)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if not _is_transport(error):
+                raise
+            raise StoreError(
+                f"{self.url} cannot be reached or refuses: {str(error) or type(error).__name__}",
+                expected="a bucket that answers and may be read and written",
+                advice="check the network, the endpoint and the rights, then run again: nothing half written is shown",
+            ) from error
+
+
+def _is_transport(error: Exception) -> bool:
+    """Tell errors of network, service and rights from those of the program; botocore's own are no `OSError`."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp")

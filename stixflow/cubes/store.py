@@ -202,6 +202,12 @@ def is_there(url: str | os.PathLike[str]) -> bool:
     return open_files(url).exists(MANIFEST)
 
 
+def which_are_there(root: str, paths: Iterable[str]) -> set[str]:
+    """Return those of many paths below `root` where a store was completed; nothing is read."""
+    found = open_files(root).present([f"{path}/{MANIFEST}" for path in paths])
+    return {key.removesuffix(f"/{MANIFEST}") for key in found}
+
+
 def count_boxes(url: str | os.PathLike[str]) -> int:
     """Return how many boxes a store holds."""
     keys = _read_manifest(open_files(url))["objects"]
@@ -489,7 +495,7 @@ def _array_metadata(dtype: np.dtype[Any], grid: _Grid, model: Variable) -> dict[
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": grid.objects}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": False if dtype.kind == "b" else 0,
+        "fill_value": {"b": False, "c": [0.0, 0.0]}.get(dtype.kind, 0),
         "codecs": codecs,
         "attributes": _variable_attrs(model),
         "dimension_names": model.dims,

@@ -151,9 +151,9 @@ def _build_ephemeris(job: BuildJob) -> Built:
     with local_copy(join_url(job.root, path)) as place:
         dataset = read_ancillary(place)
     day = TimeRange.of_day(date.fromisoformat(job.key))
-    place = observer(dataset, day.middle)
+    seen_from = observer(dataset, day.middle)
     day_of = day.start.astype("datetime64[D]").astype(date)
-    return _write(job, day_of, [dataset], None, summary={"distance_m": place.distance_m})
+    return _write(job, day_of, [dataset], None, summary={"distance_m": seen_from.distance_m})
 
 
 def _write(job: BuildJob, day: date, datasets: Sequence[xr.Dataset], packets: Packets | None, **more: Any) -> Built:

@@ -59,10 +59,11 @@ def run_stages(
     root: str,
     pool: Pool,
     command: str,
+    catalog: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run the named stages without Prefect and return the report of the run."""
-    with open_run(root, pool=pool, command=command, progress=progress) as run:
+    with open_run(root, pool=pool, command=command, catalog=catalog, progress=progress) as run:
         stages = bind(run, paths)
         for name in names:
             stages[name]()

@@ -8,7 +8,6 @@ from typing import Any
 from stixflow import jobs
 from stixflow.archive import PacketSet, Partition, Quarantined, draft_partition
 from stixflow.errors import StixflowError
-from stixflow.jobs.kept import is_kept
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.run import Run
 
@@ -38,7 +37,8 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
         if item.product != jobs.UNDECODED:
             groups.setdefault((item.product, item.key), []).append(item)
     catalog = run.archive.catalog
-    there = [p for p in catalog.partitions() if is_kept(run.archive.root, f"{p.path}/manifest.json")]
+    lost = {item.id for item in run.archive.lost()}
+    there = [item for item in catalog.partitions() if item.id not in lost]
     made = catalog.done(_NOTHING_INSIDE) | {f"{p.product} {p.key}": p.input_digest for p in there}
     rolled_back = catalog.rolled_back()
     stale = []

@@ -12,7 +12,7 @@ from stixflow import jobs
 from stixflow.archive import Partition
 from stixflow.errors import UsageError
 from stixflow.flares import BackgroundNeed, choose_background
-from stixflow.jobs.kept import is_kept
+from stixflow.jobs.kept import kept_of
 from stixflow.provenance import input_digest
 from stixflow.stages.run import Run
 from stixflow.time import TimeRange
@@ -27,7 +27,9 @@ def make_images(run: Run) -> None:
     """Locate and image every flare with pixel data whose maps are missing, or were made of other inputs."""
     catalog = run.archive.catalog
     _forget_lost_flares(run)
-    lost = {image["flare_id"] for image in catalog.images() if not is_kept(run.archive.root, image["path"])}
+    made = catalog.images()
+    kept = kept_of(run.archive.root, [image["path"] for image in made])
+    lost = {image["flare_id"] for image in made if image["path"] not in kept}
     imaged = {flare_id: digest for flare_id, digest in catalog.done(_STAGE).items() if flare_id not in lost}
     plan = _Plan(run)
     todo, digests = [], {}

@@ -10,7 +10,7 @@ from stixflow import jobs
 from stixflow.archive import FileEntry, PacketSet, Quarantined
 from stixflow.errors import MissingFile, StixflowError
 from stixflow.jobs.frame import SetRecord
-from stixflow.jobs.kept import is_kept
+from stixflow.jobs.kept import kept_of
 from stixflow.stages.run import Run
 
 _BLOCK = 1 << 20
@@ -31,7 +31,8 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     files = list_files(paths)
     sets = run.archive.catalog.packet_sets()
     have = {_identity(item) for item in sets}
-    lost = {item.file_digest for item in sets if not is_kept(run.archive.root, item.path)}
+    kept = kept_of(run.archive.root, [item.path for item in sets])
+    lost = {item.file_digest for item in sets if item.path not in kept}
     known = 0
     for path in files:
         digest = file_digest(path)

@@ -92,9 +92,11 @@ def _message(outcome: Outcome[Any]) -> str:
 
 
 @contextmanager
-def open_run(root: str, *, pool: Pool, command: str, progress: Progress | None = None) -> Iterator[Run]:
+def open_run(
+    root: str, *, pool: Pool, command: str, catalog: str | None = None, progress: Progress | None = None
+) -> Iterator[Run]:
     """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block."""
-    archive = open_archive(root, create=True)
+    archive = open_archive(root, catalog=catalog, create=True)
     run = Run(archive, pool, new_run_id(), progress or _silent)
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
