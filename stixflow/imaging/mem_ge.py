@@ -181,17 +181,17 @@ def merged(
 ) -> tuple[tuple[FloatArray, FloatArray], ComplexArray, FloatArray]:
     """Average the visibilities that share a cell of the size 1 / field of view; the first one stays alone.
 
-    That the first stays alone is an oddity of the reference software, kept so that its maps can be compared.
+    A cell takes the frequency of its first visibility. Both this and that the very first stays alone are oddities of
+    the reference software, kept so that its maps can be compared.
     """
     size = grid.shape[1] * grid.pixel[1], grid.shape[0] * grid.pixel[0]
     cells = np.rint(np.stack([part * extent for part, extent in zip(frequencies, size, strict=True)], axis=1))
     cells[0] = np.inf
-    _, group = np.unique(cells, axis=0, return_inverse=True)
-    share = np.zeros((group.max() + 1, len(cells)))
+    _, first, group = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    share = np.zeros((len(first), len(cells)))
     share[group.ravel(), np.arange(len(cells))] = 1.0
     share /= share.sum(axis=1, keepdims=True)
-    u, v = (share @ part for part in frequencies)
-    return (u, v), vis @ share.T, np.sqrt(sigma**2 @ (share**2).T)
+    return (frequencies[0][first], frequencies[1][first]), vis @ share.T, np.sqrt(sigma**2 @ (share**2).T)
 
 
 def nnls_flux(
