@@ -24,12 +24,13 @@ def make_dataset(
 ) -> xr.Dataset:
     model = PRODUCTS[product]
     rng = np.random.default_rng(seed)
-    sizes = {"time": n_time, "energy": n_energy, **model.fixed_sizes}
+    sizes = {"time": n_time, "energy": n_energy, "adc": 6, "pixel": 4, **model.fixed_sizes}
+    n_energy = sizes["energy"]
     step = np.timedelta64(round(step_s * 1e9), "ns")
     begin = start + np.arange(n_time) * step
     low = np.arange(n_energy) + 4.0
     known = {
-        "time": begin if product == "ephemeris" else begin + step // 2,
+        "time": begin + step // 2 if "timedel" in model.variables else begin,
         "time_start": begin,
         "timedel": np.full(n_time, step_s),
         "scet": (np.arange(n_time) << 18) + (seed << 40),
@@ -39,7 +40,7 @@ def make_dataset(
         "channel_start": np.arange(n_energy, dtype=np.uint8),
         "channel_stop": np.arange(1, n_energy + 1, dtype=np.uint8),
         "detector": np.arange(32, dtype=np.uint8),
-        "pixel": np.arange(12, dtype=np.uint8),
+        "pixel": np.arange(sizes["pixel"], dtype=np.uint8),
     }
     variables = {}
     for name, variable in model.variables.items():

@@ -24,11 +24,11 @@ def request_key(request_id: int, seq_control: int | None) -> str:
 
 
 def store_path(product: str, key: str, day: date, run_id: str) -> str:
-    """Return where a partition's store lies below the root: ``{product}/v1/2022/11/09/[{request}/]{run_id}.zarr``."""
+    """Return where a partition's store lies below the root: ``{product}/v1/2022/11/09/[{key}/]{run_id}.zarr``."""
     if product not in PRODUCTS:
         raise UsageError(f"{product!r} is not a product", expected=", ".join(PRODUCTS), advice="correct the name")
     parts = [product, f"v{DATA_MODEL_VERSION}", f"{day:%Y/%m/%d}"]
-    if PRODUCTS[product].partition == "request":
+    if PRODUCTS[product].partition != "day":
         parts.append(check_name(key))
     return "/".join([*parts, f"{check_name(run_id)}.zarr"])
 

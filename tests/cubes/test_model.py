@@ -5,7 +5,7 @@ import pytest
 
 from stixflow.cubes.model import PRODUCTS, Product
 
-ORDER = ("time", "energy", "detector", "pixel", "accumulator")
+ORDER = ("time", "energy", "adc", "detector", "pixel", "accumulator", "pixel_set", "flare")
 
 
 @pytest.mark.parametrize("product", PRODUCTS.values(), ids=list(PRODUCTS))

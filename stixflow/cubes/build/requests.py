@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from stixflow.cubes.assemble import assemble
 from stixflow.cubes.build.books import Books
@@ -16,7 +15,7 @@ from stixflow.cubes.build.pixels import build_pixel_box
 from stixflow.cubes.build.spectrograms import build_spectrogram_box
 from stixflow.cubes.build.values import bin_times, energy_bins
 from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode
-from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, estimated_durations, regroup
+from stixflow.telemetry.requests import START_OFFSET_S, Request, estimated_durations, regroup
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +63,11 @@ def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
     for number, box in enumerate(request.boxes):
         variables, extra, differ = build(request.records, box)
         repeated, bins, conflicts = repeated + extra, bins + int(box.repeated.sum()), conflicts + differ
-        variables |= {**bin_times(box.start, box.duration), **energy_bins(box.channels, edges, box.start), "scet": box.start}
+        variables |= {
+            **bin_times(box.start, box.duration),
+            **energy_bins(box.channels, edges, box.start),
+            "scet": box.start,
+        }
         datasets.append(assemble(product, variables, attrs=_request_attributes(request, number)))
     total = int(request.records.values("counts").sum(dtype=np.uint64))
     placed = sum(int(dataset["counts"].values.sum(dtype=np.uint64)) for dataset in datasets)
