@@ -80,15 +80,15 @@ def main() -> None:
 
 
 def measure_counts(shared: Path) -> dict[str, float]:
-    """Intervals a second from counts to visibilities (500 time ranges in 4 bands), and milliseconds of one location."""
+    """Intervals a second from counts to visibilities (5000 time ranges in 4 bands), and milliseconds of one location."""
     files = sorted((shared / "oracle" / "imaging").glob("synth_solo_L1*.fits"))
     if not files:
         return {}
     pixels = read_level1(files[0]).load()
     start, step = pixels["time_start"].to_numpy()[0], np.timedelta64(8, "s")
     random = np.random.default_rng(1)
-    first = random.integers(0, 18, 500)
-    last = first + random.integers(1, 3, 500)
+    first = random.integers(0, 18, 5000)
+    last = first + random.integers(1, 3, 5000)
     ranges = [TimeRange(start + a * step, start + b * step) for a, b in zip(first, last, strict=True)]
     bands = [(4, 10), (6, 10), (10, 15), (16, 28)]
     result = {}

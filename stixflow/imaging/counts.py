@@ -40,6 +40,8 @@ IntArray = NDArray[np.intp]
 
 _EDGE_TOLERANCE_KEV = 1e-3
 _LARGE_PIXELS = 8
+_BLOCK = 128
+"""Time ranges worked on together: what they need stays in the cache of a core."""
 _NANOSECOND = 1e-9
 _STATE: Mapping[str, str] = MappingProxyType(
     {
@@ -290,25 +292,37 @@ def interval_counts(
     _check_states(pixels, time_bins, energy_bins, detectors, case)
     pieces = _Pieces.cut(time_bins)
     bands = _Bands(tuple(energy_bins), case, needs_edges=elut is not None)
-    found = _measure(pixels, pieces, bands, detectors, needs_spectrum=elut == "power_law")
+    live, live_error = _live_times(pixels, pieces, detectors)
+    if not np.isfinite(live).all() or (live <= 0).any():
+        raise ImagingError(
+            "the triggers leave no live time in some interval", expected="live detectors", advice="leave it out"
+        )
+    other = None
     if background is not None:
         if elut is not None:
             _check_same_table(pixels, background)
         groups = _energy_groups(pixels, background, energy_bins)
-        found = found.without(_Background.measure(background, groups, detectors, case), bands)
-    if not np.isfinite(found.live).all() or (found.live <= 0).any():
-        raise ImagingError(
-            "the triggers leave no live time in some interval", expected="live detectors", advice="leave it out"
-        )
-    factors = _factors(pixels, int(time_bins[0, 0]), energy_bins, detectors, case, found.spectrum, elut)
+        other = _Background.measure(background, groups, detectors, case)
+    running = _Running.of(pixels, pieces, bands, detectors, needs_spectrum=elut == "power_law")
+    edges = None if elut is None else _Edges.of(pixels, int(time_bins[0, 0]), bands, detectors, elut)
+    blocks = []
+    for start in range(0, len(times), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        found = running.between(pieces.first[block], pieces.stop[block], live[block], live_error[block])
+        if other is not None:
+            found = found.without(other, bands)
+        factors = [] if edges is None else edges.factors(found.spectrum)
+        net, variance = bands.columns(found.net, factors), bands.columns(found.variance, factors, power=2)
+        blocks.append((net, variance, found.raw, found.background))
+    net, variance, raw, subtracted = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     n_energies = len(energies)
     lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
     return IntervalCounts(
-        net=bands.columns(found.counts - found.background, factors),
-        variance=bands.columns(found.variance, [(first**2, last**2) for first, last in factors]),
-        raw=bands.totals(found.counts),
-        background=bands.totals(np.broadcast_to(found.background, found.counts.shape)),
-        live_time=np.repeat(found.live, n_energies, axis=0),
+        net=net,
+        variance=variance,
+        raw=raw,
+        background=subtracted,
+        live_time=np.repeat(live, n_energies, axis=0),
         exposure=np.repeat(pieces.sum(pixels["timedel"].to_numpy()[pieces.span]), n_energies),
         energy_width=np.tile([highs[stop - 1] - lows[start] for start, stop in energy_bins], len(times)),
         time_bins=np.repeat(time_bins, n_energies, axis=0),
@@ -328,46 +342,73 @@ def _choose_bins(
 
 
 class _Measured(NamedTuple):
-    """What the intervals hold; counts, variance and background as the parts of a `_Bands`."""
+    """What the intervals hold; net counts and variance as the parts of a `_Bands`."""
 
-    counts: FloatArray
+    net: FloatArray
     variance: FloatArray
+    raw: FloatArray
+    """(image,)"""
     background: FloatArray
+    """(image,)"""
     spectrum: FloatArray | None
-    """(interval, channel, detector) net counts, where the correction needs them."""
+    """(interval, channel) net counts of the large pixels, where the correction needs them."""
     live: FloatArray
     """(interval, detector) seconds"""
     live_error: FloatArray
     """(interval, detector) relative variance"""
 
     def without(self, other: _Background, bands: _Bands) -> _Measured:
-        """The same with a background, scaled by live time, to be subtracted."""
+        """The same less a background scaled by live time."""
         ratio = self.live / other.live
-        wide = ratio[:, None, None, :, None]
+        wide = ratio[:, None, :, None]
         estimate = bands.parts(other.counts[None]) * wide
-        relative = (self.live_error + other.live_error)[:, None, None, :, None]
-        variance = self.variance + bands.parts(other.variance[None]) * wide**2 + estimate**2 * relative
+        relative = (self.live_error + other.live_error)[:, None, :, None]
+        added = bands.parts(other.variance[None]) + bands.parts(other.counts[None], power=2) * relative
         spectrum = self.spectrum
         if spectrum is not None:
-            spectrum = spectrum - other.counts[..., _large(bands.case)].sum(axis=-1) * ratio[:, None]
-        return self._replace(variance=variance, background=estimate, spectrum=spectrum)
+            spectrum = spectrum - ratio @ other.counts[..., _large(bands.case)].sum(axis=-1).T
+        return self._replace(
+            net=self.net - estimate,
+            variance=self.variance + added * wide**2,
+            background=bands.totals(estimate),
+            spectrum=spectrum,
+        )
 
 
-def _measure(
-    pixels: xr.Dataset, pieces: _Pieces, bands: _Bands, detectors: IntArray, *, needs_spectrum: bool
-) -> _Measured:
-    counts = _select(pixels["counts"][pieces.span].to_numpy(), detectors, bands.case)
-    skm = pixels["counts_skm"].to_numpy()[pieces.span]
-    measured = pieces.sum(counts, bands.parts)
-    live, live_error = _live_times(pixels, pieces, detectors)
-    return _Measured(
-        counts=measured,
-        variance=pieces.sum(_count_variance(counts[:, bands.channels], skm), bands.shifted.parts),
-        background=np.zeros((1,) * measured.ndim),
-        spectrum=pieces.sum(counts[..., _large(bands.case)].sum(axis=-1)) if needs_spectrum else None,
-        live=live,
-        live_error=live_error,
-    )
+class _Running(NamedTuple):
+    """Running sums over the pieces, so that an interval is a difference of two of them."""
+
+    counts: FloatArray
+    """(piece + 1, range, detector, part)"""
+    variance: FloatArray
+    spectrum: FloatArray | None
+    """(piece + 1, channel)"""
+
+    @classmethod
+    def of(
+        cls, pixels: xr.Dataset, pieces: _Pieces, bands: _Bands, detectors: IntArray, *, needs_spectrum: bool
+    ) -> _Running:
+        counts = _select(pixels["counts"][pieces.span].to_numpy(), detectors, bands.case)
+        skm = pixels["counts_skm"].to_numpy()[pieces.span]
+        large = counts[..., _large(bands.case)] if needs_spectrum else None
+        return cls(
+            pieces.running(counts, bands.parts),
+            pieces.running(_count_variance(counts[:, bands.channels], skm), bands.shifted.parts),
+            None if large is None else pieces.running(large.sum(axis=(-1, -2))),
+        )
+
+    def between(self, first: IntArray, stop: IntArray, live: FloatArray, live_error: FloatArray) -> _Measured:
+        counts = _difference(self.counts, first, stop)
+        raw = _Bands.totals(counts)
+        spectrum = None if self.spectrum is None else _difference(self.spectrum, first, stop)
+        variance = _difference(self.variance, first, stop)
+        return _Measured(counts, variance, raw, np.zeros(raw.shape), spectrum, live, live_error)
+
+
+def _difference(running: FloatArray, first: IntArray, stop: IntArray) -> FloatArray:
+    result = running.take(stop, axis=0)
+    result -= running.take(first, axis=0)
+    return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -389,34 +430,41 @@ class _Bands:
         offset = self.channels.start
         return _Bands(tuple((first - offset, stop - offset) for first, stop in self.bins), self.case, self.needs_edges)
 
-    def parts(self, values: FloatArray) -> FloatArray:
-        """(n, channel, detector, pixel) to (n, range, part, detector, pixel); without edges, pixels become columns."""
+    def parts(self, values: FloatArray, *, power: int = 1) -> FloatArray:
+        """(n, channel, detector, pixel) to (n, range, detector, part).
+
+        The parts are the columns of the sum of the channels and, to correct the edges, the pixels of the first and of
+        the last channel; with a `power`, of each pixel's sum.
+        """
+        return np.stack([self._parts_of(values, first, stop, power) for first, stop in self.bins], axis=1)
+
+    def _parts_of(self, values: FloatArray, first: int, stop: int, power: int) -> FloatArray:
+        total = self._rows_added(values[:, first:stop].sum(axis=1, dtype=np.float64) ** power)
         if not self.needs_edges:
-            values = self._rows_added(values)
-        return np.stack([np.stack(self._parts_of(values, *one), axis=1) for one in self.bins], axis=1)
+            return total
+        return np.concatenate([total, values[:, first] ** power, values[:, stop - 1] ** power], axis=-1)
 
-    def _parts_of(self, values: FloatArray, first: int, stop: int) -> list[FloatArray]:
-        total = values[:, first:stop].sum(axis=1)
-        return [total, values[:, first], values[:, stop - 1]] if self.needs_edges else [total]
-
-    def columns(self, parts: FloatArray, factors: Sequence[tuple[FloatArray, FloatArray]]) -> FloatArray:
+    def columns(
+        self, parts: FloatArray, factors: Sequence[tuple[FloatArray, FloatArray]], *, power: int = 1
+    ) -> FloatArray:
         """Sums of the ranges with corrected edges, pixels added to columns: (n * range, detector, 4)."""
-        sums = parts[:, :, 0]
-        if self.needs_edges:
-            sums = sums.copy()
-            for k, (at_first, at_last) in enumerate(factors):
-                sums[:, k] += parts[:, k, 1] * (at_first - 1.0) + parts[:, k, 2] * (at_last - 1.0)
-            sums = self._rows_added(sums)
+        n_pixels = len(self.case.rows) * 4
+        sums = parts[..., :4].copy()
+        for k, (at_first, at_last) in enumerate(factors):
+            edges = parts[:, k, :, 4 : 4 + n_pixels] * (at_first**power - 1.0)
+            if self.bins[k][1] - self.bins[k][0] > 1:
+                edges += parts[:, k, :, 4 + n_pixels :] * (at_last**power - 1.0)
+            sums[:, k] += self._rows_added(edges)
         return sums.reshape(-1, *sums.shape[2:])
 
     @staticmethod
     def totals(parts: FloatArray) -> FloatArray:
         """Counts of every range, all detectors and pixels together, uncorrected: (n * range,)."""
-        return np.asarray(parts[:, :, 0].sum(axis=(2, 3)).ravel())
+        return np.asarray(parts[..., :4].sum(axis=(2, 3)).ravel())
 
     def _rows_added(self, values: FloatArray) -> FloatArray:
-        rows = values.reshape(*values.shape[:-1], len(self.case.rows), 4)
-        return np.asarray(rows.sum(axis=-2, dtype=np.float64))
+        rows = [values[..., 4 * row : 4 * row + 4] for row in range(len(self.case.rows))]
+        return np.asarray(sum(rows[1:], rows[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -463,16 +511,18 @@ class _Pieces:
         position = position.reshape(time_bins.shape)
         return cls(slice(int(cuts[0]), int(cuts[-1])), cuts - cuts[0], position[:, 0], position[:, 1])
 
-    def sum(self, values: NDArray[Any], reduce: Callable[[FloatArray], FloatArray] = lambda sums: sums) -> FloatArray:
-        """Sum `values` (first axis: time bins of the span) over every interval: (interval, ...).
+    def running(self, values: NDArray[Any], reduce: Callable[[FloatArray], FloatArray] | None = None) -> FloatArray:
+        """Running sums of `values` (first axis: time bins of the span) at the cuts: (piece + 1, ...).
 
         `reduce` acts on the other axes, linearly; it is done before the intervals multiply the work.
         """
-        sums = reduce(np.add.reduceat(values, self.cuts[:-1], axis=0, dtype=np.float64))
-        if self.first.size == 1:
-            return sums
-        running = np.concatenate([np.zeros((1, *sums.shape[1:])), np.cumsum(sums, axis=0)])
-        return np.asarray(running[self.stop] - running[self.first])
+        sums = np.add.reduceat(values, self.cuts[:-1], axis=0, dtype=np.float64)
+        sums = sums if reduce is None else reduce(sums)
+        return np.concatenate([np.zeros((1, *sums.shape[1:])), np.cumsum(sums, axis=0)])
+
+    def sum(self, values: NDArray[Any]) -> FloatArray:
+        """Sum `values` (first axis: time bins of the span) over every interval: (interval, ...)."""
+        return _difference(self.running(values), self.first, self.stop)
 
 
 def _is_range(item: Any) -> bool:
@@ -612,31 +662,36 @@ def _check_same_table(pixels: xr.Dataset, background: xr.Dataset) -> None:
         )
 
 
-def _factors(
-    pixels: xr.Dataset,
-    first_bin: int,
-    energy_bins: Sequence[tuple[int, int]],
-    detectors: IntArray,
-    case: SumCase,
-    spectrum: FloatArray | None,
-    elut: ElutMode | None,
-) -> list[tuple[FloatArray, FloatArray]]:
-    """Factors on the first and on the last channel of every energy range, each (interval, detector, pixel).
+class _Edges(NamedTuple):
+    """Nominal and actual edges of the channels, and how to correct from these to those."""
 
-    `spectrum` is that of the net counts, (interval, channel, detector), for the power law.
-    """
-    if elut is None:
-        return [(np.ones(()), np.ones(()))] * len(energy_bins)
-    if elut not in get_args(ElutMode):
-        expected = f"{', '.join(map(repr, get_args(ElutMode)))} or None"
-        raise UsageError(f"elut={elut!r}", expected=expected, advice="choose one of them")
-    table = actual_edges(pixels["time_start"].to_numpy()[first_bin])
-    table = np.maximum(table + pixels.attrs.get("energy_shift_kev", 0.0), 0.0)
-    edges = _select(np.moveaxis(table, -1, 0), detectors, case)
-    lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
-    low, high = edges[pixels["channel_start"].to_numpy()], edges[pixels["channel_stop"].to_numpy()]
-    index = peak = None
-    if spectrum is not None:
-        index, peak = spectral_index(spectrum.sum(axis=-1) / (highs - lows), lows, highs)
-    factors = product_factors if elut == "stixpy" else edge_factors
-    return [factors(one, lows, highs, low, high, index, peak) for one in energy_bins]
+    bins: tuple[tuple[int, int], ...]
+    low: FloatArray
+    high: FloatArray
+    actual_low: FloatArray
+    """(channel, detector, pixel)"""
+    actual_high: FloatArray
+    correction: Callable[..., tuple[FloatArray, FloatArray]]
+
+    @classmethod
+    def of(cls, pixels: xr.Dataset, first_bin: int, bands: _Bands, detectors: IntArray, elut: ElutMode) -> _Edges:
+        if elut not in get_args(ElutMode):
+            expected = f"{', '.join(map(repr, get_args(ElutMode)))} or None"
+            raise UsageError(f"elut={elut!r}", expected=expected, advice="choose one of them")
+        table = actual_edges(pixels["time_start"].to_numpy()[first_bin])
+        table = np.maximum(table + pixels.attrs.get("energy_shift_kev", 0.0), 0.0)
+        edges = _select(np.moveaxis(table, -1, 0), detectors, bands.case)
+        lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
+        low, high = edges[pixels["channel_start"].to_numpy()], edges[pixels["channel_stop"].to_numpy()]
+        return cls(bands.bins, lows, highs, low, high, product_factors if elut == "stixpy" else edge_factors)
+
+    def factors(self, spectrum: FloatArray | None) -> list[tuple[FloatArray, FloatArray]]:
+        """Factors on the first and on the last channel of every energy range, each (interval, detector, pixel).
+
+        `spectrum` is that of the net counts, (interval, channel), for the power law.
+        """
+        index = peak = None
+        if spectrum is not None:
+            index, peak = spectral_index(spectrum / (self.high - self.low), self.low, self.high)
+        edges = self.low, self.high, self.actual_low, self.actual_high
+        return [self.correction(one, *edges, index, peak) for one in self.bins]

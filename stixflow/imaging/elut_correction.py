@@ -75,8 +75,7 @@ def edge_factors(
         index = np.zeros((1, low.size))
     gamma_first, gamma_last = (index[:, channel, None, None] for channel in (first, last))
     if first != last:
-        at_first = _integral(a, b_first, gamma_first) / _integral(a_first, b_first, gamma_first)
-        return at_first, _integral(a_last, b, gamma_last) / _integral(a_last, b_last, gamma_last)
+        return _moved_edge(a, a_first, b_first, gamma_first), _moved_edge(b, b_last, a_last, gamma_last)
     ordinary = _integral(a, b, gamma_first) / _integral(a_first, b_first, gamma_first)
     if peak is None:
         return ordinary, one
@@ -116,6 +115,16 @@ def _peak_factor(
     match = middle ** (rising - falling)
     nominal = match * _integral(a, middle, rising) + _integral(middle, b, falling)
     return np.asarray(nominal / (match * _integral(actual_a, middle, rising) + _integral(middle, actual_b, falling)))
+
+
+def _moved_edge(nominal: float, actual: FloatArray, other: FloatArray, index: FloatArray) -> FloatArray:
+    """Integral of E**(-index) from the nominal edge to the other one, over that from the actual edge to it."""
+    power = 1.0 - index
+    to_nominal, to_actual = np.log(nominal / other), np.log(actual / other)
+    small = np.abs(power) < 1e-9
+    if small.any():
+        power = np.where(small, 1e-9, power)
+    return np.asarray(np.expm1(power * to_nominal) / np.expm1(power * to_actual))
 
 
 def _integral(a: FloatArray | float, b: FloatArray | float, index: FloatArray) -> FloatArray:
