@@ -14,8 +14,8 @@ import xarray as xr
 
 from stixflow.archive.catalog import Catalog, Partition
 from stixflow.archive.layout import CATALOG_NAME, join_url
-from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.files import local_copy
+from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.store import Defect, open_joined, open_store, verify_store, which_are_there
 from stixflow.errors import MissingFile, NotFound, StixflowError, UsageError
 from stixflow.time import TimeRange, iso, to_utc

@@ -1,4 +1,4 @@
-"""Objects on a local disk or in a bucket, those of a store or single ones: the one place that knows kinds of storage."""
+"""Objects on a disk or in a bucket, those of a store or single ones: the one place that knows kinds of storage."""
 
 from __future__ import annotations
 

@@ -1,0 +1,79 @@
+"""A PostgreSQL server on this machine, for the time of a test session."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_made = iter(range(10_000))
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[str]:
+    """Start a server and yield the address that databases of it are reached at."""
+    tools = {name: shutil.which(name) for name in ("initdb", "pg_ctl")}
+    if not all(tools.values()):
+        pytest.skip("needs PostgreSQL: initdb and pg_ctl")
+    pytest.importorskip("psycopg", reason="needs psycopg")
+    user = _unprivileged()
+    # A short path: the name of a socket has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        data = Path(folder) / "data"
+        data.mkdir(mode=0o700)
+        if user:
+            for path in (Path(folder), data):
+                os.chown(path, user["user"], user["group"])
+        port = _free_port()
+        _run([tools["initdb"], "-D", data, "-U", "stix", "-A", "trust", "--no-sync", "-E", "UTF8"], user)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
+        _run([tools["pg_ctl"], "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start"], user)
+        try:
+            yield f"postgresql+psycopg://stix@127.0.0.1:{port}"
+        finally:
+            _run([tools["pg_ctl"], "-D", data, "-m", "immediate", "stop"], user)
+
+
+@pytest.fixture
+def postgres_url(_postgres: str) -> str:
+    """Return the URL of a fresh database."""
+    import psycopg
+
+    name = f"stix{next(_made)}"
+    with psycopg.connect(_postgres.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return f"{_postgres}/{name}"
+
+
+def _run(command: list[Any], user: dict[str, Any]) -> None:
+    done = subprocess.run(
+        [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/", **user
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _unprivileged() -> dict[str, Any]:
+    """Say as whom to run: PostgreSQL refuses to be root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    pytest.skip("needs an unprivileged user for PostgreSQL")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
