@@ -34,7 +34,7 @@ _METHOD_KEYWORDS = {
     "elut": ("ELUTCORR", "correction to nominal energies"),
     "systematic": ("SYSERR", "relative systematic error"),
     "request_id": ("REQ_ID", "request of the pixel data"),
-    "bin_shift": ("BINSHIFT", "counts one bin off the times: none, corrected, possible"),
+    "bin_shift": ("BINSHIFT", "one-bin shift: none, corrected or possible"),
 }
 _IMAGE_KEYWORDS = {
     "energy_low": ("ENERGY_L", "[keV] lower edge of the energies"),
