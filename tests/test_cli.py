@@ -142,14 +142,14 @@ def test_the_real_program(tmp_path: Path) -> None:
 def test_a_fault_of_the_program_is_still_one_object(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("stixflow.stages.archive_status", lambda _: 1 / 0)
+    monkeypatch.setattr("stixflow.stages.archive_status", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["status", "--archive", str(tmp_path), "--json"])
     assert json.loads(capsys.readouterr().out)["exit_code"] == 1
 
 
 def test_an_interrupt_exits_130(stixflow: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupt(_: str) -> None:
+    def interrupt(**_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("stixflow.stages.archive_status", interrupt)

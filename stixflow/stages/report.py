@@ -36,7 +36,7 @@ def _notes(title: str, notes: Sequence[Mapping[str, str]], key: str) -> list[str
     return [*lines, f"{title:8s}  and {hidden} more (--json lists all)"] if hidden else lines
 
 
-def archive_status(root: str) -> dict[str, Any]:
+def archive_status(root: str, *, catalog: str | None = None) -> dict[str, Any]:
     """Return what an archive holds: products with their spans and sizes, flares, images, quarantine, the last runs.
 
     Raises
@@ -44,7 +44,7 @@ def archive_status(root: str) -> dict[str, Any]:
     MissingFile
         If there is no archive.
     """
-    archive = open_archive(root)
+    archive = open_archive(root, catalog=catalog)
     published = archive.catalog.partitions()
     products = {}
     for name in PRODUCTS:
@@ -85,7 +85,7 @@ def format_status(status: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def rollback(root: str, product: str, key: str) -> dict[str, Any]:
+def rollback(root: str, product: str, key: str, *, catalog: str | None = None) -> dict[str, Any]:
     """Make the run before the current one of a partition current again, and return which that is.
 
     Raises
@@ -93,5 +93,5 @@ def rollback(root: str, product: str, key: str) -> dict[str, Any]:
     NotFound
         If the partition was published once or never.
     """
-    earlier = open_archive(root).catalog.rollback(product, key)
+    earlier = open_archive(root, catalog=catalog).catalog.rollback(product, key)
     return {"product": product, "key": key, "run_id": earlier.run_id, "digest": earlier.digest}

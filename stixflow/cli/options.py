@@ -1,0 +1,120 @@
+"""What commands share of their options: parsers, the archive, the engine, numbers and spans."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others, so that they are told in the same way."""
+
+    def error(self, message: str) -> NoReturn:
+        from stixflow.errors import UsageError
+
+        raise UsageError(message, expected=" ".join(self.format_usage().split()), advice=f"see `{self.prog} --help`")
+
+
+def command(commands: Any, name: str, run: Command, summary: str, more: str = "") -> argparse.ArgumentParser:
+    """Add a subcommand and return its parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.\n\n{more}".rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_archive(parser: argparse.ArgumentParser) -> None:
+    """Add where the archive and its catalog are."""
+    parser.add_argument(
+        "--archive", help="root of the archive; default STIXFLOW_ARCHIVE, stixflow.toml, or ./stixflow-archive"
+    )
+    parser.add_argument(
+        "--catalog",
+        metavar="URL",
+        help="SQLAlchemy URL of its catalog; default STIXFLOW_CATALOG, or SQLite in the root",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add what computes."""
+    parser.add_argument("--serial", action="store_true", help="no Prefect and no cluster: everything in this process")
+    parser.add_argument("--workers", type=whole, help="worker processes; default one a core")
+
+
+def add_paths(parser: argparse.ArgumentParser) -> None:
+    """Add the input files."""
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="telemetry or ephemeris files, or folders of them")
+
+
+def add_container(parser: argparse.ArgumentParser) -> None:
+    """Add where and as what telemetry is written."""
+    parser.add_argument("--output", required=True, help="folder to write to")
+    parser.add_argument("--container", choices=("xml", "binary"), default="xml", help="default: %(default)s")
+
+
+def whole(text: str) -> int:
+    """Read a number of things: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def natural(text: str) -> int:
+    """Read a number that is not negative."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def positive(text: str) -> float:
+    """Read a number above zero."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return number
+
+
+def energy_range(text: str) -> tuple[float, float]:
+    """Read ``LOW-HIGH`` in keV."""
+    from stixflow.errors import UsageError
+
+    low, dash, high = text.partition("-")
+    try:
+        energies = float(low), float(high)
+    except ValueError:
+        energies = (0.0, 0.0)
+    if not dash or not energies[0] < energies[1]:
+        raise UsageError(f"{text!r} is no energy range", expected="LOW-HIGH in keV, as 4-10", advice="correct it")
+    return energies
+
+
+def archive_place(options: argparse.Namespace) -> dict[str, Any]:
+    """Return `root` and `catalog` of the archive that the options, the environment or the settings file name."""
+    from stixflow.settings import load_settings
+
+    settings = load_settings(archive=options.archive, catalog=options.catalog)
+    return {"root": settings.archive, "catalog": settings.catalog}
+
+
+def open_named(options: argparse.Namespace) -> Any:
+    """Open the archive that the options name, at the release that they name."""
+    import stixflow
+
+    return stixflow.open_archive(**archive_place(options), release=getattr(options, "release", None))
+
+
+def span(options: argparse.Namespace) -> tuple[str, str]:
+    """Return the span of time that the options name, or one that holds everything."""
+    return options.start or "2020-01-01", options.stop or "2100-01-01"
