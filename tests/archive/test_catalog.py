@@ -23,9 +23,17 @@ from stixflow.errors import BalanceError, NotFound, PublishConflict, SchemaError
 DAY = date(2022, 11, 9)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a new database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+def catalog(url: str) -> Iterator[Catalog]:
+    opened = Catalog(url)
     yield opened
     opened.close()
 
@@ -314,8 +322,7 @@ def test_text_is_data_never_sql(catalog: Catalog) -> None:
     assert catalog.packet_sets(nasty, nasty) == []
 
 
-def test_a_newer_catalog_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+def test_a_newer_catalog_is_refused(url: str) -> None:
     Catalog(url).close()
     engine = sa.create_engine(url)
     with engine.begin() as connection:
@@ -347,8 +354,7 @@ print(won, lost)
 """
 
 
-def test_two_processes_write_at_once_and_none_is_lost(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+def test_two_processes_write_at_once_and_none_is_lost(url: str) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", _WRITER, url, name], stdout=subprocess.PIPE, text=True)
         for name in ("a", "b")
@@ -367,8 +373,7 @@ def test_two_processes_write_at_once_and_none_is_lost(tmp_path: Path) -> None:
     catalog.close()
 
 
-def test_a_writer_waits_for_its_turn(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+def test_a_writer_waits_for_its_turn(url: str) -> None:
     first, second = Catalog(url), Catalog(url)
     holding, done = threading.Event(), threading.Event()
 
@@ -388,8 +393,7 @@ def test_a_writer_waits_for_its_turn(tmp_path: Path) -> None:
     second.close()
 
 
-def test_readers_never_see_half_a_publication(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
+def test_readers_never_see_half_a_publication(url: str) -> None:
     writer, reader = Catalog(url), Catalog(url)
     keys = ("2022-11-09", "2022-11-10")
 
