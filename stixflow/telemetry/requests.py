@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
 from stixflow.telemetry.ccsds import ALONE, FIRST, LAST, SEQUENCE_MODULO
+from stixflow.telemetry.contradictions import find_contradictions
 from stixflow.telemetry.decode import Records, starts_of
 from stixflow.telemetry.encode import encode
 from stixflow.telemetry.layouts import layouts
@@ -394,7 +395,9 @@ def consistent(records: Records) -> tuple[Records, list[Quarantined]]:
 
 
 def _contradictions(records: Records) -> list[tuple[str, NDArray[np.intp]]]:
-    return {21: _pixel_problems, 24: _spectrogram_problems, 30: _light_curve_problems}[records.type[2]](records)
+    own = {(21, 6, 21): _pixel_problems, (21, 6, 24): _spectrogram_problems, (21, 6, 30): _light_curve_problems}
+    check = own.get(records.type)
+    return check(records) if check else list(find_contradictions(records))
 
 
 def _pixel_problems(records: Records) -> list[tuple[str, NDArray[np.intp]]]:

@@ -5,8 +5,19 @@ to a packet that could not be placed; `Books` says how many of each.
 """
 
 from stixflow.cubes.build.books import Books
-from stixflow.cubes.build.days import build_lightcurve
+from stixflow.cubes.build.days import amount_of, build_day, build_lightcurve
 from stixflow.cubes.build.requests import RequestCubes, build_requests
+from stixflow.cubes.build.timing import Place, place
 from stixflow.cubes.build.values import TRIGGER_DETECTORS
 
-__all__ = ["TRIGGER_DETECTORS", "Books", "RequestCubes", "build_lightcurve", "build_requests"]
+__all__ = [
+    "TRIGGER_DETECTORS",
+    "Books",
+    "Place",
+    "RequestCubes",
+    "amount_of",
+    "build_day",
+    "build_lightcurve",
+    "build_requests",
+    "place",
+]

@@ -1,9 +1,9 @@
-"""Light curves of a day."""
+"""The cubes of a day: every sample once, in order of time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,116 +12,143 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.cubes.assemble import assemble
 from stixflow.cubes.build.books import Books
-from stixflow.cubes.build.values import TICKS_PER_TENTH, bin_times, cube_values, energy_bins, trigger_values
+from stixflow.cubes.build.quick_look import (
+    Table,
+    background_table,
+    channels_of,
+    flareflag_table,
+    light_curve_table,
+    same_edges,
+    spectra_table,
+    variance_table,
+)
+from stixflow.cubes.build.status import aspect_table, housekeeping_table, status_table
+from stixflow.cubes.build.values import energy_bins, sample_bins
 from stixflow.errors import UsageError
 from stixflow.telemetry import Records, consistent
-from stixflow.telemetry.requests import bin_starts
+from stixflow.time import TICKS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """How one product is made."""
+
+    what: str
+    table: Callable[[Records], Table]
+    amount: Callable[[Records], int]
+    """What the books count: counts, or the samples of a product without counts."""
+    channels: Callable[[Records], NDArray[np.uint8]] | None = None
 
 
 def build_lightcurve(records: Records, *, edges: ArrayLike | None = None) -> xr.Dataset:
-    """Build the light curve of all samples in the records, sorted by time, each once.
+    """Build the light curve of all samples in the records; see `build_day`."""
+    return build_day("ql_lightcurve", records, edges=edges)
+
+
+def build_day(product: str, records: Records, *, edges: ArrayLike | None = None) -> xr.Dataset:
+    """Build the cube of all samples in the records, sorted by time, each once.
 
     Parameters
     ----------
+    product
+        A product with one partition a day.
     records
-        Decoded packets of SSID 30, any order.
+        Its decoded packets, any order.
     edges
         (33,) edges of the science channels in keV; None: the nominal ones of the date.
 
     Returns
     -------
-    Dataset of product ``ql_lightcurve``; its attribute ``books`` is `Books` as a dictionary. Packets that contradict
-    themselves, or whose energy bins are not those of most packets, are left out and counted there as unplaced.
+    Dataset of the product; its attribute ``books`` is `Books` as a dictionary. Packets that contradict themselves, or
+    whose energy bins are not those of most packets, are left out and counted there as unplaced.
 
     Raises
     ------
     UsageError
         If no packet can be placed.
     """
-    total = int(records.values("counts").sum(dtype=np.uint64))
-    usable = _same_edges(consistent(records)[0])
-    if not usable.levels["num_triggers"].size:
-        raise UsageError("no light-curve sample that can be placed", expected="at least one packet of SSID 30")
-    placed = int(usable.values("counts").sum(dtype=np.uint64))
-    columns = _light_curve_columns(usable)
-    order = np.lexsort((columns["timedel_tenths"], columns["scet"]))
-    kept, conflicts = _drop_repeated(columns, order)
-    used = {name: column[kept] for name, column in columns.items()}
-    counts = int(used["counts"].sum(dtype=np.uint64))
+    family = _FAMILIES[product]
+    usable = consistent(records)[0]
+    if family.channels is channels_of:
+        usable = same_edges(usable)
+    table = family.table(usable)
+    if not table.scet.size:
+        raise UsageError(f"no {family.what} that can be placed", expected="at least one packet with samples")
+    order = np.lexsort((table.seconds, table.scet))
+    kept, conflicts = _drop_repeated(table, order)
+    used = {name: column[kept] for name, column in table.columns.items()}
+    total, placed, counts = family.amount(records), family.amount(usable), _amount(used, kept.size)
     books = Books(
         total,
         counts,
         repeated_counts=placed - counts,
         unplaced_counts=total - placed,
-        repeated_bins=order.size - kept.size,
-        conflicting_bins=conflicts,
+        repeated_bins=table.repeated_bins + order.size - kept.size,
+        conflicting_bins=table.conflicting_bins + conflicts,
         unplaced_packets=len(records) - len(usable),
     )
-    tenths = used.pop("timedel_tenths")
-    variables = {**used, **bin_times(used["scet"], tenths), **energy_bins(_mask_channels(usable), edges, used["scet"])}
-    return assemble("ql_lightcurve", variables, attrs={"books": asdict(books)})
+    scet = table.scet[kept]
+    axes = energy_bins(family.channels(usable), edges, scet) if family.channels else {}
+    variables = {**used, **table.axes, **sample_bins(scet, table.seconds[kept]), **axes}
+    return assemble(product, variables, attrs={"books": asdict(books)})
 
 
-def _same_edges(records: Records) -> Records:
-    """Keep the packets with the energy edges that most packets have."""
-    mask = _edge_masks(records)
-    values, members = np.unique(mask, return_counts=True)
-    if values.size <= 1:
-        return records
-    return records.select(np.flatnonzero(mask == values[np.argmax(members)]))
+def amount_of(cube: xr.Dataset) -> int:
+    """What the books count in a cube: its counts, or its samples where it has none."""
+    return int(cube["counts"].values.sum(dtype=np.uint64)) if "counts" in cube else cube.sizes["time"]
 
 
-def _edge_masks(records: Records) -> NDArray[np.int64]:
-    top = records["energy_edge_mask_32"].astype(np.int64) << 32
-    return np.asarray(top | records["energy_edge_mask_0_31"].astype(np.int64))
+def _amount(columns: Mapping[str, NDArray[Any]], rows: int) -> int:
+    return int(columns["counts"].sum(dtype=np.uint64)) if "counts" in columns else rows
 
 
-def _mask_channels(records: Records) -> NDArray[np.uint8]:
-    edges = np.flatnonzero(int(_edge_masks(records)[0]) >> np.arange(33) & 1)
-    return np.stack([edges[:-1], edges[1:]], axis=1).astype(np.uint8)
-
-
-def _light_curve_columns(records: Records) -> dict[str, NDArray[Any]]:
-    """One entry per sample, in the order of the packets."""
-    samples = records.lengths("num_triggers")
-    packet = np.repeat(np.arange(len(records)), samples)
-    tenths = records["integration_time"].astype(np.int64) + 1
-    triggers_skm = records.skm("triggers")
-    columns = {
-        "scet": bin_starts(records),
-        "timedel_tenths": tenths[packet],
-        "counts": _sample_counts(records, samples),
-        "triggers": trigger_values(records, "triggers", packet, tenths[packet], records["detector_mask"][packet]),
-        "rcr": records["rcr"],
-        "detector_mask": records["detector_mask"][packet],
-        "pixel_mask": records["pixel_mask"][packet],
-        "counts_skm": records.skm("counts")[packet],
-        "triggers_skm": triggers_skm[packet],
-    }
-    return columns
-
-
-def _sample_counts(records: Records, samples: NDArray[np.int64]) -> NDArray[Any]:
-    """Counts as (sample, energy): packets hold all samples of the first energy, then of the next."""
-    energies = int(records["num_energies"][0])
-    raw = cube_values(records, "counts")
-    sample = np.arange(int(samples.sum()))
-    packet = np.repeat(np.arange(len(records)), samples)
-    first = np.cumsum(samples) - samples
-    base = first[packet] * energies + (sample - first[packet])
-    return np.stack([raw[base + energy * samples[packet]] for energy in range(energies)], axis=1)
-
-
-def _drop_repeated(columns: Mapping[str, NDArray[Any]], order: NDArray[np.intp]) -> tuple[NDArray[np.intp], int]:
+def _drop_repeated(table: Table, order: NDArray[np.intp]) -> tuple[NDArray[np.intp], int]:
     """Samples to keep, in time order: none begins before the centre of the one before; and how many dropped differ."""
     conflicts = 0
     kept = order
+    half = np.rint(table.seconds * (TICKS_PER_SECOND / 2)).astype(np.int64)
     while True:
-        start = columns["scet"][kept]
-        centre = start + np.rint(columns["timedel_tenths"][kept] * (TICKS_PER_TENTH / 2)).astype(np.int64)
-        repeated = np.flatnonzero(start[1:] < centre[:-1]) + 1
+        start = table.scet[kept]
+        earliest = np.maximum(start + half[kept], start + 1)
+        repeated = np.flatnonzero(start[1:] < earliest[:-1]) + 1
         if repeated.size == 0:
             return kept, conflicts
-        same = (columns["counts"][kept[repeated]] == columns["counts"][kept[repeated - 1]]).all(axis=1)
-        conflicts += int((~same).sum())
+        conflicts += int(_differ(table.columns, kept[repeated], kept[repeated - 1]).sum())
         kept = np.delete(kept, repeated)
+
+
+def _differ(columns: Mapping[str, NDArray[Any]], one: NDArray[np.intp], other: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Tell which of the rows `one` have other counts than the rows `other`; without counts, other values."""
+    compared = ["counts"] if "counts" in columns else list(columns)
+    found = np.zeros(one.size, dtype=np.bool_)
+    for name in compared:
+        unequal = columns[name][one] != columns[name][other]
+        found |= unequal.reshape(one.size, -1).any(axis=1)
+    return found
+
+
+def _counts_in(name: str) -> Callable[[Records], int]:
+    return lambda records: int(records.values(name).sum(dtype=np.uint64))
+
+
+def _rows_of(level: str) -> Callable[[Records], int]:
+    return lambda records: records.levels[level].size
+
+
+def _every_channel(_: Records) -> NDArray[np.uint8]:
+    return np.stack([np.arange(32), np.arange(1, 33)], axis=1).astype(np.uint8)
+
+
+_FAMILIES: dict[str, _Family] = {
+    "ql_lightcurve": _Family("light-curve sample", light_curve_table, _counts_in("counts"), channels_of),
+    "ql_background": _Family("background sample", background_table, _counts_in("counts"), channels_of),
+    "ql_spectra": _Family("spectrum", spectra_table, _counts_in("counts_e"), _every_channel),
+    "ql_variance": _Family("variance", variance_table, _rows_of("num_samples")),
+    "ql_flareflag": _Family("flare flag", flareflag_table, _rows_of("num_samples")),
+    "aspect": _Family("aspect sample", aspect_table, _rows_of("num_samples")),
+    "tm_status": _Family("status report", status_table, len),
+    "hk_mini": _Family("housekeeping report", housekeeping_table, len),
+    "hk_maxi": _Family("housekeeping report", housekeeping_table, len),
+}
+
+__all__ = ["amount_of", "build_day", "build_lightcurve"]

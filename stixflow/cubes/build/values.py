@@ -11,7 +11,7 @@ from stixflow.instrument import energy_edges
 from stixflow.telemetry import Records
 from stixflow.telemetry.ccsds import gather_rows
 from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, unpack_skm, unscale_triggers
-from stixflow.time import scet_to_utc
+from stixflow.time import TICKS_PER_SECOND, scet_to_utc
 
 TICKS_PER_TENTH = 6553.6
 
@@ -80,6 +80,17 @@ def active_accumulators(detector_mask: NDArray[np.uint32]) -> NDArray[np.bool_]:
 def bin_times(start: NDArray[np.int64], tenths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     half = np.rint(tenths * (TICKS_PER_TENTH / 2)).astype(np.int64)
     return {"time": scet_to_utc(start + half), "time_start": scet_to_utc(start), "timedel": tenths / 10.0}
+
+
+def sample_bins(start: NDArray[np.int64], seconds: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Times of samples that last the given seconds; for instants, of zero seconds, `time` is when they were."""
+    half = np.rint(seconds * (TICKS_PER_SECOND / 2)).astype(np.int64)
+    return {
+        "time": scet_to_utc(start + half),
+        "time_start": scet_to_utc(start),
+        "timedel": seconds,
+        "scet": start,
+    }
 
 
 def energy_bins(
