@@ -1,0 +1,374 @@
+"""Where the flare is, from the shadow that an H-shaped mask casts on the coarse flare locator.
+
+The mask lies 597 mm before detector 9 and shades its pixels. Fluence times the lit area of every pixel gives the
+expected counts; the fluence comes from the imaging detectors, since the shadow alone hardly tells how far a flare is
+along Y once one row of pixels is dark. The constants of the mask were fitted to half of 3000 real flares located by
+imaging.
+
+A second source elsewhere on the disk (a quiet active region, a sympathetic flare) lights the dark pixels and spoils
+any fit of one source. The posterior therefore allows for one, of any place and up to the strength of the first, and
+sums over it. It also knows that flares are on the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.errors import UsageError
+
+FloatArray = NDArray[np.float64]
+
+DISK_RSUN = 1.05
+"""How far from the centre of the Sun a flare may be seen."""
+SUN_CENTER = (-58.2, 26.1)
+"""Centre of the Sun in the STIX frame at the average pointing, arcsec."""
+FAR_ARCSEC = 200.0
+AMBIGUOUS_PROBABILITY = 0.32
+"""A location is ambiguous if it is further than 200 arcsec off with at least this probability."""
+CREDIBLE = (0.6827, 0.9545, 0.9973)
+"""Probability inside the contours of 1, 2 and 3 sigma."""
+
+_COLUMN_MM = 2.2
+_COLUMNS = np.array([-4.4, -2.2, 0.0, 2.2])
+_SMALL = np.array([-3.85, -1.65, 0.55, 2.75])
+_ROW_MM = 4.6
+_ARCSEC = np.pi / 180 / 3600
+
+_FLUENCE_ERROR = 0.01
+_PIXEL_ERROR = 0.06
+_SECOND_PROBABILITY = 0.1
+_SECOND_PARTS = np.array([0.1, 0.2, 0.35, 0.5])
+_STEPS_RSUN = 25
+_LARGEST_STEP = 50.0
+_SECOND_STEPS_RSUN = 4
+_RADIUS_CLASSES = 1.03
+_BLOCK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CflMask:
+    """Mask, pixels and alignment of the coarse flare locator."""
+
+    separation_mm: float
+    """From the mask to the detector."""
+    half_width_mm: float
+    """Each of the two openings reaches from -x to x."""
+    inner_mm: float
+    """Along y the openings reach from here ..."""
+    outer_mm: float
+    """... to here, on both sides."""
+    small_mm: tuple[float, float] = (1.1, 0.91)
+    """What a small pixel takes from the large ones above and below it."""
+    axis: tuple[float, float] = (0.0, 0.0)
+    """Position on the sky whose shadow is centred, arcsec."""
+    leak_mm2: float = 0.0
+    """Area that a large pixel seems to have in full shadow; a small one in proportion."""
+    gains: tuple[float, ...] = (1.0,) * 8
+    """Response of the large pixels."""
+
+
+NOMINAL_MASK = CflMask(593.08, 4.4, 3.45, 10.0)
+"""Drawings of the instrument."""
+SKY_TABLE_MASK = CflMask(597.0, 4.4, 3.45, 10.0, small_mm=(1.05, 0.86))
+"""Reproduces the sky table of the data centre, with its axes swapped (x is -Y_stix, y is X_stix)."""
+FLIGHT_MASK = CflMask(
+    597.06, 4.409, 3.471, 9.986, axis=(-12.94, 41.62), leak_mm2=0.2081,
+    gains=(1.0396, 1.0023, 1.0028, 0.9862, 0.9930, 0.9930, 0.9998, 0.9832),
+)  # fmt: skip
+"""Fitted to 767 real flares."""
+
+LARGE_PIXEL_MM2 = _COLUMN_MM * _ROW_MM - 1.1 * 0.91 / 2
+IMAGING_AREA_MM2 = 228.93
+"""Open area of the large pixels of the twelve detectors 10, 9, 8, 7, from the same fit."""
+
+
+def illuminated_area(x: ArrayLike, y: ArrayLike, *, mask: CflMask = FLIGHT_MASK) -> FloatArray:
+    """Lit area of the 12 pixels for a source at (x, y) in the STIX imaging frame.
+
+    Exact overlap of rectangles: openings, pixels, and the small pixels cut out of the large ones.
+
+    Parameters
+    ----------
+    x, y
+        arcsec, any shapes that broadcast.
+
+    Returns
+    -------
+    (..., 12) mm²; 0 to 3 top, 4 to 7 bottom, 8 to 11 small pixels. Without leak and response.
+    """
+    shift_x = mask.separation_mm * np.tan((np.asarray(x, dtype=np.float64) - mask.axis[0]) * _ARCSEC)[..., None]
+    shift_y = -mask.separation_mm * np.tan((np.asarray(y, dtype=np.float64) - mask.axis[1]) * _ARCSEC)[..., None]
+    shift_x, shift_y = np.broadcast_arrays(shift_x, shift_y)
+    left, right = shift_x - mask.half_width_mm, shift_x + mask.half_width_mm
+    small_width, small_height = mask.small_mm
+    wide = _overlap(_COLUMNS, _COLUMNS + _COLUMN_MM, left, right)
+    narrow = _overlap(_SMALL - small_width / 2, _SMALL + small_width / 2, left, right)
+    areas = np.zeros((*shift_x.shape[:-1], 12))
+    for low, high in ((mask.inner_mm, mask.outer_mm), (-mask.outer_mm, -mask.inner_mm)):
+        below, above = shift_y + low, shift_y + high
+        small_top = narrow * _overlap(0.0, small_height / 2, below, above)
+        small_bottom = narrow * _overlap(-small_height / 2, 0.0, below, above)
+        areas[..., :4] += wide * _overlap(0.0, _ROW_MM, below, above) - small_top
+        areas[..., 4:8] += wide * _overlap(-_ROW_MM, 0.0, below, above) - small_bottom
+        areas[..., 8:] += small_top + small_bottom
+    return areas
+
+
+def expected_area(x: ArrayLike, y: ArrayLike, *, mask: CflMask = FLIGHT_MASK, n_pixels: int = 12) -> FloatArray:
+    """Counts per fluence of every pixel: lit area with leak and response, mm²."""
+    lit = illuminated_area(x, y, mask=mask)
+    small = mask.leak_mm2 * mask.small_mm[0] * mask.small_mm[1] / LARGE_PIXEL_MM2
+    leak = np.r_[np.full(8, mask.leak_mm2), np.full(4, small)]
+    gains = np.r_[mask.gains, np.ones(4)]
+    return np.asarray(((lit + leak) * gains)[..., :n_pixels])
+
+
+def _overlap(a: FloatArray | float, b: FloatArray | float, c: FloatArray, d: FloatArray) -> FloatArray:
+    return np.asarray(np.clip(np.minimum(b, d) - np.maximum(a, c), 0.0, None))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CflLocations:
+    """Positions of flares in the STIX imaging frame, one array element each."""
+
+    x: FloatArray
+    """arcsec"""
+    y: FloatArray
+    """arcsec"""
+    sigma_x: FloatArray
+    """Standard deviation of the posterior, arcsec."""
+    sigma_y: FloatArray
+    correlation: FloatArray
+    chi2: FloatArray
+    """Of the best model over its degrees of freedom, with the error of the model in the variance."""
+    second_probability: FloatArray
+    """That a second source contributes."""
+    second_part: FloatArray
+    """Part of the fluence that the second source gives in the best model; 0 without one."""
+    ambiguous: NDArray[np.bool_]
+    """Whether the flare is further than 200 arcsec from the position with a probability of at least 0.32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CflPosterior:
+    """Where one flare may be."""
+
+    x: FloatArray
+    """(n,) arcsec, STIX frame."""
+    y: FloatArray
+    """(n,)"""
+    density: FloatArray
+    """(y, x) probability per pixel; sums to 1."""
+    levels: tuple[float, float, float]
+    """Densities on the contours that enclose 1, 2 and 3 sigma."""
+
+
+def locate_cfl(
+    counts: ArrayLike,
+    fluence: ArrayLike,
+    *,
+    rsun_arcsec: ArrayLike,
+    variance: ArrayLike | None = None,
+    center: tuple[float, float] = SUN_CENTER,
+    mask: CflMask = FLIGHT_MASK,
+) -> CflLocations:
+    """Locate flares from the pixels of the coarse flare locator.
+
+    Parameters
+    ----------
+    counts
+        (flare, 8) large or (flare, 12) all pixels, background subtracted; values below 0 count as 0.
+    fluence
+        (flare,) counts per mm² of open area, from `cfl_fluence`.
+    rsun_arcsec
+        Apparent radius of the Sun, one or one per flare.
+    variance
+        Of `counts`, where it is more than Poisson (background, compression).
+    center
+        Centre of the Sun in the STIX frame.
+
+    Raises
+    ------
+    UsageError
+        If shapes do not fit, or a flare has no counts or no fluence.
+    """
+    data = _Data.of(counts, fluence, variance, rsun_arcsec)
+    classes = np.ceil(np.log(data.rsun) / np.log(_RADIUS_CLASSES))
+    results = np.empty((len(data.rsun), 9))
+    for radius_class in np.unique(classes):
+        index = np.flatnonzero(classes == radius_class)
+        search = _search(float(_RADIUS_CLASSES**radius_class), center, mask, data.counts.shape[1])
+        for first in range(0, len(index), _BLOCK):
+            block = index[first : first + _BLOCK]
+            some = data.take(block)
+            results[block] = [_conclude(posterior) for posterior in search.posteriors(some)]
+    x, y, sigma_x, sigma_y, correlation, chi2, second, part, far = results.T
+    return CflLocations(x, y, sigma_x, sigma_y, correlation, chi2, second, part, far >= AMBIGUOUS_PROBABILITY)
+
+
+def cfl_posterior(
+    counts: ArrayLike,
+    fluence: float,
+    *,
+    rsun_arcsec: float,
+    variance: ArrayLike | None = None,
+    center: tuple[float, float] = SUN_CENTER,
+    mask: CflMask = FLIGHT_MASK,
+) -> CflPosterior:
+    """Probability over the disk of where one flare is, with the levels of its contours."""
+    spread = None if variance is None else np.asarray(variance)[None]
+    data = _Data.of(np.asarray(counts)[None], np.array([fluence]), spread, np.array([rsun_arcsec]))
+    search = _search(float(rsun_arcsec), center, mask, data.counts.shape[1])
+    (parts,) = search.posteriors(data)
+    density = np.zeros(search.inside.shape)
+    density[search.inside] = parts.weight
+    ordered = np.sort(density.ravel())[::-1]
+    enclosed = np.cumsum(ordered)
+    first, second, third = (float(ordered[min(np.searchsorted(enclosed, p), ordered.size - 1)]) for p in CREDIBLE)
+    return CflPosterior(search.axis + center[0], search.axis + center[1], density, (first, second, third))
+
+
+class _Data(NamedTuple):
+    """Counts and fluence, tempered to what they are worth beside the error of the model."""
+
+    counts: FloatArray
+    fluence: FloatArray
+    worth: FloatArray
+    rsun: FloatArray
+
+    @classmethod
+    def of(cls, counts: ArrayLike, fluence: ArrayLike, variance: ArrayLike | None, rsun: ArrayLike) -> _Data:
+        values = np.clip(np.asarray(counts, dtype=np.float64), 0.0, None)
+        if values.ndim != 2 or values.shape[1] not in (8, 12):
+            raise UsageError(f"counts of shape {values.shape}", expected="(flare, 8) or (flare, 12)")
+        strength, radius = (np.broadcast_to(np.asarray(v, dtype=np.float64), len(values)) for v in (fluence, rsun))
+        total = values.sum(axis=1)
+        if not ((total > 0) & (strength > 0) & np.isfinite(strength) & (radius > 0)).all():
+            raise UsageError(
+                "a flare without counts, fluence or solar radius",
+                expected="positive numbers",
+                advice="leave out what the coarse flare locator did not see",
+            )
+        spread = total if variance is None else np.maximum(np.asarray(variance, dtype=np.float64).sum(axis=1), total)
+        poisson = total / spread
+        return cls(values, strength, poisson / (1.0 + poisson * _PIXEL_ERROR**2 * total / 8.0), radius)
+
+    def take(self, index: NDArray[np.intp]) -> _Data:
+        return _Data(*(field[index] for field in self))
+
+
+class _Parts(NamedTuple):
+    """Posterior of one flare over the places of a search, and its best model."""
+
+    x: FloatArray
+    y: FloatArray
+    weight: FloatArray
+    second_probability: float
+    second_part: float
+    chi2: float
+
+
+class _Search(NamedTuple):
+    """All models of one apparent radius: places of the flare, alone or with a second source."""
+
+    axis: FloatArray
+    inside: NDArray[np.bool_]
+    x: FloatArray
+    y: FloatArray
+    first: FloatArray
+    """(place, pixel) expected area of the flare."""
+    second: FloatArray
+    """(second, pixel) expected area of second sources."""
+    log_area: NDArray[np.float32]
+    """(model, pixel), the flare alone first, then (place, part, second)."""
+    total: NDArray[np.float32]
+    """(model,) area of all pixels."""
+
+    def posteriors(self, data: _Data) -> list[_Parts]:
+        likelihood = _log_likelihood(self.log_area, self.total, data)
+        return [self._parts(row, data, i) for i, row in enumerate(likelihood)]
+
+    def _parts(self, row: NDArray[np.float32], data: _Data, i: int) -> _Parts:
+        places = len(self.x)
+        best = int(row.argmax())
+        weights = np.exp(row - row[best])
+        alone = (1 - _SECOND_PROBABILITY) * weights[:places].astype(np.float64)
+        pairs = _SECOND_PROBABILITY * weights[places:].reshape(places, -1).mean(axis=1, dtype=np.float64)
+        weight = alone + pairs
+        model, part = self._model(best)
+        chance = float(pairs.sum() / weight.sum())
+        return _Parts(self.x, self.y, weight / weight.sum(), chance, part, _chi2(model, data, i))
+
+    def _model(self, best: int) -> tuple[FloatArray, float]:
+        """Expected area of one model, and the part of its second source."""
+        if best < len(self.x):
+            return self.first[best], 0.0
+        place, part, second = np.unravel_index(best - len(self.x), (len(self.x), len(_SECOND_PARTS), len(self.second)))
+        share = float(_SECOND_PARTS[part])
+        return (1 - share) * self.first[place] + share * self.second[second], share
+
+
+@lru_cache(maxsize=8)
+def _search(rsun: float, center: tuple[float, float], mask: CflMask, n_pixels: int) -> _Search:
+    step = min(rsun / _STEPS_RSUN, _LARGEST_STEP)
+    axis = _axis(DISK_RSUN * rsun, step)
+    inside = np.hypot(axis, axis[:, None]) <= DISK_RSUN * rsun
+    rows, columns = np.nonzero(inside)
+    x, y = axis[columns] + center[0], axis[rows] + center[1]
+    coarse = _axis(rsun, rsun / _SECOND_STEPS_RSUN)
+    on_disk = np.hypot(coarse, coarse[:, None]) <= rsun
+    second_rows, second_columns = np.nonzero(on_disk)
+    first = expected_area(x, y, mask=mask, n_pixels=n_pixels)
+    second = expected_area(
+        coarse[second_columns] + center[0], coarse[second_rows] + center[1], mask=mask, n_pixels=n_pixels
+    )
+    areas = _models(first, second)
+    return _Search(axis, inside, x, y, first, second, np.log(areas), areas.sum(axis=1))
+
+
+def _axis(reach: float, step: float) -> FloatArray:
+    half = int(np.ceil(reach / step))
+    return np.arange(-half, half + 1) * step
+
+
+def _models(first: FloatArray, second: FloatArray) -> NDArray[np.float32]:
+    part = _SECOND_PARTS.astype(np.float32)[:, None, None]
+    alone, other = first.astype(np.float32), second.astype(np.float32)
+    pairs = (1 - part) * alone[:, None, None, :] + part * other
+    return np.concatenate([alone, pairs.reshape(-1, first.shape[1])])
+
+
+def _log_likelihood(log_area: NDArray[np.float32], total: NDArray[np.float32], data: _Data) -> NDArray[np.float32]:
+    """Poisson likelihood (flare, model), the fluence integrated over its error (a gamma distribution)."""
+    counts = (data.counts * data.worth[:, None]).astype(np.float32)
+    fluence = (data.fluence * data.worth).astype(np.float32)
+    shape = np.float32(1 / _FLUENCE_ERROR**2)
+    likelihood = counts @ log_area.T
+    for row, strength, amount in zip(likelihood, fluence, counts.sum(axis=1), strict=True):
+        row -= (amount + shape) * np.log(total + shape / strength)
+    return np.asarray(likelihood)
+
+
+def _chi2(area: FloatArray, data: _Data, i: int) -> float:
+    shape = 1 / _FLUENCE_ERROR**2
+    counts = data.counts[i]
+    worth = data.worth[i]
+    fluence = (counts.sum() * worth + shape) / (area.sum() * worth + shape / data.fluence[i])
+    model = fluence * area
+    return float(((counts - model) ** 2 / (model + (_PIXEL_ERROR * model) ** 2)).sum() / (counts.size - 2))
+
+
+def _conclude(posterior: _Parts) -> tuple[float, ...]:
+    weight = posterior.weight
+    x, y = float(weight @ posterior.x), float(weight @ posterior.y)
+    dx, dy = posterior.x - x, posterior.y - y
+    sigma_x, sigma_y = float(np.sqrt(weight @ dx**2)), float(np.sqrt(weight @ dy**2))
+    correlation = float(weight @ (dx * dy)) / (sigma_x * sigma_y) if sigma_x * sigma_y > 0 else 0.0
+    far = float(weight[np.hypot(dx, dy) > FAR_ARCSEC].sum())
+    return (x, y, sigma_x, sigma_y, correlation, posterior.chi2, posterior.second_probability,
+            posterior.second_part, far)  # fmt: skip
