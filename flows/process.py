@@ -29,6 +29,7 @@ def run_process(
     Without ``PREFECT_API_URL`` Prefect starts a server of its own for the time of the flow; its database is kept in
     ``prefect/`` of the archive, never in the user's home.
     """
+    stages.list_files([Path(path) for path in paths])  # before anything is started
     _prepare_environment(archive)
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 

@@ -7,7 +7,7 @@ was killed is healed by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from stixflow.compute import Pool
 from stixflow.stages.cubes import build_cubes
 from stixflow.stages.flares import find_flares
 from stixflow.stages.images import ENERGY_RANGES, METHODS, make_images
-from stixflow.stages.ingest import ingest
+from stixflow.stages.ingest import ingest, list_files
 from stixflow.stages.report import archive_status, format_report, format_status, rollback
 from stixflow.stages.run import Progress, Run, open_run, timed
 
@@ -31,6 +31,7 @@ __all__ = [
     "format_report",
     "format_status",
     "ingest",
+    "list_files",
     "make_images",
     "open_run",
     "rollback",
@@ -53,7 +54,7 @@ def bind(run: Run, paths: Sequence[Path]) -> dict[str, Callable[[], None]]:
 
 
 def run_stages(
-    names: Iterable[str],
+    names: Sequence[str],
     paths: Sequence[Path],
     *,
     root: str,
@@ -63,6 +64,8 @@ def run_stages(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run the named stages without Prefect and return the report of the run."""
+    if "ingest" in names:
+        list_files(paths)  # before an archive is made
     with open_run(root, pool=pool, command=command, catalog=catalog, progress=progress) as run:
         stages = bind(run, paths)
         for name in names:
