@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import comb
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +23,9 @@ from stixflow.instrument import SumCase
 ComplexArray = NDArray[np.complex128]
 
 _GAUSSIAN = np.pi**2 / (4 * np.log(2))
+_MOMENT = 8 * np.log(2)
+"""FWHM² of a Gaussian over its variance."""
+_LEAST_LOOP_ANGLE = 1e-3
 
 
 def sum_case(name: SumCase | str) -> SumCase:
@@ -60,14 +66,94 @@ class Gaussian:
         return self.fwhm, self.fwhm if self.fwhm_minor is None else self.fwhm_minor
 
 
-def source_visibilities(sources: Sequence[Gaussian], u: ArrayLike, v: ArrayLike) -> ComplexArray:
-    """Exact visibilities ``V = ∬ I exp(+2πi (ux + vy))`` of a sum of Gaussian sources.
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A bent Gaussian source: a chain of equal circles along an arc, as in the ground software.
+
+    Eleven circles with binomial fluxes lie equally spaced on an arc; radius and circles (of at least 1 arcsec) are such
+    that the second moments are those of a Gaussian with the widths `fwhm` and `fwhm_minor` (arcsec). The chord through
+    the foot points runs along ``angle + 90°``, and a loop with a positive `loop_angle` (degrees, FWHM along the arc)
+    has its top towards `angle` (degrees from +x to +y). `x`, `y` is the centre of the flux.
+    """
+
+    flux: float
+    x: float
+    y: float
+    fwhm: float
+    fwhm_minor: float
+    angle: float
+    loop_angle: float
+
+    def circles(self) -> list[Gaussian]:
+        """Return the circles that make the loop."""
+        arc = loop_arc(np.array([np.deg2rad(self.loop_angle)]))
+        along, across = arc.variance_along[0], arc.variance_across[0]
+        radius = np.sqrt(max(self.fwhm**2 - self.fwhm_minor**2, 0.0) / (_MOMENT * (along - across)))
+        width = np.sqrt(max(self.fwhm**2 - _MOMENT * radius**2 * along, 1.0))
+        cos, sin = np.cos(np.deg2rad(self.angle)), np.sin(np.deg2rad(self.angle))
+        chord, top = radius * arc.along[0], radius * arc.across[0]
+        x, y = self.x - chord * sin + top * cos, self.y + chord * cos + top * sin
+        return [
+            Gaussian(self.flux * part, float(px), float(py), float(width))
+            for part, px, py in zip(arc.weight, x, y, strict=True)
+        ]
+
+
+Source = Gaussian | Loop
+
+
+class LoopArc(NamedTuple):
+    """Circles of loops on an arc of radius 1, their mean in the origin, and derivatives by the loop angle in radians."""
+
+    weight: FloatArray
+    """(circle,) part of the flux."""
+    along: FloatArray
+    """(loop, circle) along the chord."""
+    across: FloatArray
+    """(loop, circle) towards the top; turned with the sign of the angle."""
+    along_slope: FloatArray
+    across_slope: FloatArray
+    variance_along: FloatArray
+    """(loop,)"""
+    variance_across: FloatArray
+    variance_along_slope: FloatArray
+    variance_across_slope: FloatArray
+
+
+def loop_arc(loop_angle: FloatArray) -> LoopArc:
+    """Where the circles of loops with these angles (loop,), radians, lie."""
+    weight, place = _loop_beads()
+    sign = np.where(loop_angle < 0, -1.0, 1.0)[:, None]
+    turn = np.maximum(np.abs(loop_angle), _LEAST_LOOP_ANGLE)[:, None] * place
+    along, height = np.sin(turn), np.cos(turn)
+    along_slope, fall = np.cos(turn) * place, np.sin(turn) * place
+    across = height - (height @ weight)[:, None]
+    across_slope = (fall @ weight)[:, None] - fall
+    return LoopArc(
+        weight, along, sign * across, sign * along_slope, across_slope,
+        along**2 @ weight, across**2 @ weight,
+        sign[:, 0] * (2 * (along * along_slope) @ weight), sign[:, 0] * (2 * (across * across_slope) @ weight),
+    )  # fmt: skip
+
+
+@cache
+def _loop_beads() -> tuple[FloatArray, FloatArray]:
+    """Fluxes of the circles, and their places on an arc whose FWHM is 1."""
+    weight = np.array([comb(20, k) for k in range(21)]) / 2.0**20
+    weight = weight[weight > 0.01]
+    weight /= weight.sum()
+    place = np.linspace(-0.5, 0.5, weight.size)
+    return weight, place / np.sqrt(_MOMENT * (place**2 @ weight))
+
+
+def source_visibilities(sources: Sequence[Source], u: ArrayLike, v: ArrayLike) -> ComplexArray:
+    """Exact visibilities ``V = ∬ I exp(+2πi (ux + vy))`` of a sum of sources.
 
     `u`, `v` in 1/arcsec, any shape; the result has that shape and the unit of the fluxes.
     """
     u, v = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
     total = np.zeros(np.broadcast_shapes(u.shape, v.shape), dtype=np.complex128)
-    for source in sources:
+    for source in _gaussians(sources):
         along, across = _rotated(u, v, source.angle)
         major, minor = source.widths
         envelope = np.exp(-_GAUSSIAN * ((major * along) ** 2 + (minor * across) ** 2))
@@ -75,10 +161,10 @@ def source_visibilities(sources: Sequence[Gaussian], u: ArrayLike, v: ArrayLike)
     return total
 
 
-def source_image(sources: Sequence[Gaussian], grid: Grid) -> FloatArray:
-    """Brightness of a sum of Gaussian sources at the pixel centres, flux per arcsec², shape of the grid."""
+def source_image(sources: Sequence[Source], grid: Grid) -> FloatArray:
+    """Brightness of a sum of sources at the pixel centres, flux per arcsec², shape of the grid."""
     image = np.zeros(grid.shape)
-    for source in sources:
+    for source in _gaussians(sources):
         along, across = _rotated(grid.x - source.x, grid.y[:, None] - source.y, source.angle)
         major, minor = source.widths
         peak = source.flux * 4 * np.log(2) / (np.pi * major * minor)
@@ -130,6 +216,10 @@ def expected_pixel_rates(flux: ArrayLike, vis: ArrayLike, transmission: ArrayLik
     large = expected_column_rates(flux, vis, transmission, phase, "top")
     small = expected_column_rates(flux, vis, transmission, phase, "small")
     return np.concatenate([large, large, small], axis=-1)
+
+
+def _gaussians(sources: Sequence[Source]) -> list[Gaussian]:
+    return [part for source in sources for part in (source.circles() if isinstance(source, Loop) else [source])]
 
 
 def _rotated(x: FloatArray, y: FloatArray, angle_deg: float) -> tuple[FloatArray, FloatArray]:

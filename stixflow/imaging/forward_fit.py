@@ -1,0 +1,610 @@
+"""Forward fit: circles, ellipses and loops whose visibilities come closest to the measured ones.
+
+Least squares on the visibilities with analytic derivatives, for all images and all starts of a stack at once
+(Levenberg-Marquardt, bounds by a sine transformation). The starts follow the components that CLEAN finds, with fixed
+pseudo-random shapes, so that a fit does not depend on the stack that it is part of.
+
+A circle has flux, x, y, fwhm. An ellipse has two widths, sqrt(ab) exp(±e/2), and the angle of the larger one; it is
+fitted as (e cos 2θ, e sin 2θ), which is smooth where it becomes a circle. A loop is an ellipse that is bent: see
+`stixflow.imaging.forward.Loop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import lgamma
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stixflow.errors import ImagingError, UsageError
+from stixflow.imaging.clean import Clean, clean
+from stixflow.imaging.forward import ComplexArray, Gaussian, Loop, loop_arc, source_image
+from stixflow.imaging.grids import FloatArray, Grid
+
+Kind = Literal["circle", "ellipse", "loop"]
+Uncertainty = Literal["fisher", "monte_carlo"]
+
+PARAMETERS = "flux", "x", "y", "fwhm_max", "fwhm_min", "angle", "loop_angle"
+"""Parameters of a source as they are reported; NaN for those that it has not."""
+
+_SIZES: dict[str, int] = {"circle": 4, "ellipse": 6, "loop": 7}
+_GAUSSIAN = np.pi**2 / (4 * np.log(2))
+_MOMENT = 8 * np.log(2)
+_LEAST_WIDTH = 1.0
+_MOST_ELONGATION = 5.0
+_USUAL_STARTS = {"circle": 8, "ellipse": 12, "loop": 32}
+_STARTS_OF_SEVERAL = 24
+_FIRST_STEPS, _MOST_STEPS = 12, 300
+_PRECISION = 1e-10
+_STACK = 4096
+"""Fits (image times start) worked on together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardFit:
+    """Parameters of a forward fit.
+
+    Parameters
+    ----------
+    sources
+        Kind of every source: "circle", "ellipse" or "loop".
+    starts
+        Fits of each image from different starts, of which the best is taken; None for 8 of a circle, 12 of an ellipse,
+        32 of a loop, 24 for every source of several.
+    uncertainty
+        "fisher" for the covariance of the fit, "monte_carlo" for fits of made-up noise, None for neither.
+    realisations
+        Fits of made-up noise for each image.
+    seed
+        Of the starts and of the noise.
+    reach
+        Largest distance of a source from the middle of the map along x and y, arcsec.
+    largest
+        Largest width (mean of the two of an ellipse), arcsec.
+
+    Raises
+    ------
+    UsageError
+        If there is no source, one of an unknown kind, or a number is out of range.
+    """
+
+    sources: tuple[Kind, ...] = ("circle",)
+    starts: int | None = None
+    uncertainty: Uncertainty | None = "fisher"
+    realisations: int = 20
+    seed: int = 0
+    reach: float = 100.0
+    largest: float = 100.0
+
+    def __post_init__(self) -> None:
+        kinds_are_known = len(self.sources) > 0 and all(kind in _SIZES for kind in self.sources)
+        starts_are_valid = self.starts is None or self.starts >= 1
+        numbers_are_valid = self.realisations >= 2 and self.reach > 0 and self.largest > _LEAST_WIDTH
+        is_known = self.uncertainty in ("fisher", "monte_carlo", None)
+        if not (kinds_are_known and starts_are_valid and numbers_are_valid and is_known):
+            raise UsageError(
+                f"a forward fit of {self.sources} from {self.starts} starts, uncertainty {self.uncertainty!r}, "
+                f"{self.realisations} realisations, reach {self.reach}, largest {self.largest}",
+                expected=f"sources of {tuple(_SIZES)}, at least one start, uncertainty 'fisher', 'monte_carlo' or "
+                f"None, at least 2 realisations, a positive reach, widths over {_LEAST_WIDTH:g} arcsec",
+                advice="correct the parameters",
+            )
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of fitted parameters."""
+        return sum(_SIZES[kind] for kind in self.sources)
+
+    @property
+    def n_starts(self) -> int:
+        """Fits of each image."""
+        if self.starts is not None:
+            return self.starts
+        return _USUAL_STARTS[self.sources[0]] if len(self.sources) == 1 else _STARTS_OF_SEVERAL * len(self.sources)
+
+
+class Fits(NamedTuple):
+    """Best fits of a stack of images."""
+
+    kinds: tuple[str, ...]
+    """Of the sources."""
+    values: FloatArray
+    """(image, source, parameter) in the order of `PARAMETERS`; arcsec and degrees; NaN where a source has none. Angles
+    from +x to +y in 0 to 180. Sources of one kind are ordered by flux, the brightest first."""
+    errors: FloatArray
+    """(image, source, parameter) standard errors; NaN without an estimate."""
+    vis: ComplexArray
+    """(image, visibility) of the fitted sources."""
+    chi2: FloatArray
+    """(image,)"""
+    degrees_of_freedom: int
+    bic: FloatArray
+    """(image,) chi2 + number of parameters times log of the number of data: the smaller, the better the model."""
+    log_evidence: FloatArray
+    """(image,) log of the evidence up to what all models share, for flat priors within the bounds, by Laplace."""
+    converged: NDArray[np.bool_]
+    """(image,) whether the best fit ended in a minimum."""
+    at_bound: NDArray[np.bool_]
+    """(image,) whether a parameter of it lies at a bound."""
+    agreeing_starts: NDArray[np.int64]
+    """(image,) fits, of those followed to the end, that found the same minimum (within 1e-3 of chi2)."""
+
+    def sources(self, image: int = 0) -> list[Gaussian | Loop]:
+        """Fitted sources of one image."""
+        return [_source(kind, values) for kind, values in zip(self.kinds, self.values[image], strict=True)]
+
+
+def forward_fit(
+    vis: ArrayLike,
+    sigma: ArrayLike,
+    u: ArrayLike,
+    v: ArrayLike,
+    parameters: ForwardFit | None = None,
+) -> Fits:
+    """Fit sources to a stack of visibilities of any instrument.
+
+    Parameters
+    ----------
+    vis, sigma
+        Complex visibilities and the standard error of their parts, shape (image, visibility).
+    u, v
+        Spatial frequencies, 1/arcsec, shape (visibility,).
+
+    Returns
+    -------
+    Fits, with positions from the phase centre.
+
+    Raises
+    ------
+    ImagingError
+        If a visibility or an error is not a finite number, an error is not positive, an image has no signal at all, or
+        there are fewer data than parameters.
+    """
+    parameters = parameters or ForwardFit()
+    u, v = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
+    vis = np.atleast_2d(np.asarray(vis, dtype=np.complex128))
+    sigma = np.array(np.broadcast_to(np.asarray(sigma, dtype=np.float64), vis.shape))
+    _check(vis, sigma, parameters)
+    model = _Model(parameters.sources, u, v)
+    bounds = _bounds(vis, parameters)
+    per_stack = max(_STACK // parameters.n_starts, 1)
+    best = [
+        _best_of_starts(model, vis[part], sigma[part], tuple(bound[part] for bound in bounds), parameters)
+        for part in (slice(i, i + per_stack) for i in range(0, len(vis), per_stack))
+    ]
+    found = _Found(*(np.concatenate(parts) for parts in zip(*best, strict=True)))
+    found = found._replace(unknowns=_ordered(found.unknowns, parameters.sources))
+    return _report(model, vis, sigma, bounds, found, parameters)
+
+
+def fit_image(fits: Fits, grid: Grid) -> FloatArray:
+    """Brightness of the fitted sources at the pixel centres, flux per arcsec², shape (image, y, x).
+
+    The positions of the fits are taken from the middle of the map.
+    """
+    plain = Grid(grid.shape, grid.pixel)
+    return np.stack([source_image(fits.sources(i), plain) for i in range(len(fits.values))])
+
+
+class _Model(NamedTuple):
+    """A sum of sources as a function of unknowns: per source flux, x, y, log of the width, and its shape."""
+
+    kinds: tuple[str, ...]
+    u: FloatArray
+    v: FloatArray
+
+    def slices(self) -> list[slice]:
+        stops = np.cumsum([_SIZES[kind] for kind in self.kinds])
+        return [slice(stop - _SIZES[kind], stop) for kind, stop in zip(self.kinds, stops, strict=True)]
+
+    def __call__(self, unknowns: FloatArray) -> tuple[ComplexArray, ComplexArray]:
+        """Visibilities (fit, visibility) and their derivatives (fit, unknown, visibility)."""
+        vis = np.zeros((len(unknowns), self.u.size), np.complex128)
+        slopes = np.empty((*unknowns.shape, self.u.size), np.complex128)
+        for kind, part in zip(self.kinds, self.slices(), strict=True):
+            function = _loop if kind == "loop" else _ellipse
+            vis += function(unknowns[:, part], self.u, self.v, slopes[:, part])
+        return vis, slopes
+
+
+class _Found(NamedTuple):
+    """Minima, one for each image."""
+
+    unknowns: FloatArray
+    chi2: FloatArray
+    converged: NDArray[np.bool_]
+    agreeing: NDArray[np.int64]
+
+
+def _ellipse(unknowns: FloatArray, u: FloatArray, v: FloatArray, slopes: ComplexArray) -> ComplexArray:
+    """Visibilities of circles and ellipses; their derivatives are written to `slopes`."""
+    flux, x, y, log_width = unknowns[:, :4].T[..., None]
+    squared = np.exp(2 * log_width)
+    form = squared * (u**2 + v**2)
+    wave = np.exp(2j * np.pi * (u * x + v * y))
+    if unknowns.shape[1] > 4:
+        p, q = unknowns[:, 4:].T[..., None]
+        stretch = np.hypot(p, q)
+        ratio, slope = _sinhc(stretch)
+        along, across = u**2 - v**2, 2 * u * v
+        turned = squared * (p * along + q * across)
+        round_form, form = form, np.cosh(stretch) * form + ratio * turned
+    vis = np.exp(-_GAUSSIAN * form) * wave
+    slopes[:, 0] = vis
+    vis *= flux
+    slopes[:, 1], slopes[:, 2] = 2j * np.pi * u * vis, 2j * np.pi * v * vis
+    slopes[:, 3] = -2 * _GAUSSIAN * form * vis
+    if unknowns.shape[1] > 4:
+        for row, (part, axis) in enumerate(((p, along), (q, across)), 4):
+            slopes[:, row] = -_GAUSSIAN * vis * (part * (ratio * round_form + slope * turned) + ratio * squared * axis)
+    return np.asarray(vis)
+
+
+def _sinhc(stretch: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``sinh(e) / e``, and its derivative over e."""
+    is_small = stretch < 1e-2
+    safe = np.where(is_small, 1.0, stretch)
+    squared = stretch**2
+    ratio = np.where(is_small, 1 + squared / 6 * (1 + squared / 20), np.sinh(safe) / safe)
+    slope = np.where(
+        is_small, 1 / 3 + squared / 30 * (1 + squared / 28), (safe * np.cosh(safe) - np.sinh(safe)) / safe**3
+    )
+    return ratio, slope
+
+
+def _loop(unknowns: FloatArray, u: FloatArray, v: FloatArray, slopes: ComplexArray) -> ComplexArray:
+    """Visibilities of loops; their derivatives are written to `slopes`."""
+    flux, x, y, log_width, stretch, angle, bend = unknowns.T[..., None]
+    arc = loop_arc(bend[:, 0])
+    squared = np.exp(2 * log_width)
+    spread = _MOMENT * (arc.variance_along - arc.variance_across)[:, None]
+    spread_slope = _MOMENT * (arc.variance_along_slope - arc.variance_across_slope)[:, None]
+    radius = np.sqrt(2 * squared * np.sinh(stretch) / spread)
+    radius_stretch, radius_bend = squared * np.cosh(stretch) / (spread * radius), -radius * spread_slope / (2 * spread)
+    along, along_slope = _MOMENT * arc.variance_along[:, None], _MOMENT * arc.variance_along_slope[:, None]
+    width = squared * np.exp(stretch) - radius**2 * along
+    is_free = width > _LEAST_WIDTH**2
+    width_stretch = is_free * (squared * np.exp(stretch) - 2 * radius * radius_stretch * along)
+    width_bend = is_free * -(2 * radius * radius_bend * along + radius**2 * along_slope)
+    width = np.where(is_free, width, _LEAST_WIDTH**2)
+    cos, sin = np.cos(angle), np.sin(angle)
+    chord, top = v * cos - u * sin, u * cos + v * sin
+    steps = arc.along[:, :, None] * chord[:, None] + arc.across[:, :, None] * top[:, None]
+    beads = arc.weight[:, None] * np.exp(2j * np.pi * radius[:, None] * steps)
+    tilted = arc.across[:, :, None] * chord[:, None] - arc.along[:, :, None] * top[:, None]
+    bent = arc.along_slope[:, :, None] * chord[:, None] + arc.across_slope[:, :, None] * top[:, None]
+    total = beads.sum(axis=1)
+    by_radius, by_angle, by_bend = (2j * np.pi * (beads * part).sum(axis=1) for part in (steps, tilted, bent))
+    frequency = u**2 + v**2
+    common = np.exp(-_GAUSSIAN * width * frequency) * np.exp(2j * np.pi * (u * x + v * y))
+    slopes[:, 0] = common * total
+    common = flux * common
+    vis = common * total
+    slopes[:, 1], slopes[:, 2] = 2j * np.pi * u * vis, 2j * np.pi * v * vis
+    fading = -_GAUSSIAN * frequency * vis
+    slopes[:, 3] = fading * 2 * width * is_free + common * by_radius * radius
+    slopes[:, 4] = fading * width_stretch + common * by_radius * radius_stretch
+    slopes[:, 5] = common * by_angle * radius
+    slopes[:, 6] = fading * width_bend + common * (by_radius * radius_bend + by_bend * radius)
+    return np.asarray(vis)
+
+
+def _bounds(vis: ComplexArray, parameters: ForwardFit) -> tuple[FloatArray, FloatArray]:
+    """Least and greatest values of the unknowns (image, unknown); infinite for angles."""
+    largest = np.abs(vis).max(axis=1)
+    low, high = [], []
+    for kind in parameters.sources:
+        shape = {
+            "circle": ([], []),
+            "ellipse": ([-_MOST_ELONGATION] * 2, [_MOST_ELONGATION] * 2),
+            "loop": ([1e-2, -np.inf, -np.pi], [_MOST_ELONGATION, np.inf, np.pi]),
+        }[kind]
+        low += [0.0, -parameters.reach, -parameters.reach, np.log(_LEAST_WIDTH), *shape[0]]
+        high += [1.5, parameters.reach, parameters.reach, np.log(parameters.largest), *shape[1]]
+    lower, upper = np.tile(low, (len(vis), 1)), np.tile(high, (len(vis), 1))
+    for part in _Model(parameters.sources, np.empty(0), np.empty(0)).slices():
+        lower[:, part.start] *= largest
+        upper[:, part.start] *= largest
+    return lower, upper
+
+
+def _best_of_starts(
+    model: _Model,
+    vis: ComplexArray,
+    sigma: FloatArray,
+    bounds: tuple[FloatArray, ...],
+    parameters: ForwardFit,
+) -> _Found:
+    n, n_starts = len(vis), parameters.n_starts
+    image = np.repeat(np.arange(n), n_starts)
+    lower, upper = bounds
+    starts = _starts(model, vis, parameters).reshape(n * n_starts, -1)
+    descent = _Descent(model, vis, sigma, lower, upper)
+    unknowns, chi2, converged = descent.run(starts, image, _FIRST_STEPS)
+    n_kept = min(max(n_starts // 4, 3), n_starts)
+    kept = np.argsort(chi2.reshape(n, n_starts), axis=1)[:, :n_kept] + np.arange(n)[:, None] * n_starts
+    chosen = kept.ravel()
+    unknowns, chi2, converged = descent.run(unknowns[chosen], image[chosen], _MOST_STEPS)
+    table = chi2.reshape(n, n_kept)
+    best = table.argmin(axis=1)
+    rows = best + np.arange(n) * n_kept
+    least = table.min(axis=1)
+    agreeing = (table <= (least * (1 + 1e-3) + 1e-9)[:, None]).sum(axis=1)
+    return _Found(unknowns[rows], least, converged[rows], agreeing)
+
+
+def _starts(model: _Model, vis: ComplexArray, parameters: ForwardFit) -> FloatArray:
+    """Starts (image, start, unknown): positions where CLEAN puts flux, fixed pseudo-random shapes."""
+    finest = 0.5 / np.hypot(model.u, model.v).max()
+    step = max(finest / 3, parameters.reach / 32)
+    side = 2 * int(parameters.reach / step) + 1
+    grid = Grid(side, step)
+    share = np.abs(clean(vis, model.u, model.v, grid, Clean(niter=60, beam_fwhm=None)).components).reshape(len(vis), -1)
+    share += 1e-6 * (share.max(axis=1, keepdims=True) + np.finfo(float).tiny)
+    cumulative = np.cumsum(share, axis=1)
+    cumulative /= cumulative[:, -1:]
+    random = np.random.default_rng(parameters.seed)
+    n_starts, n_sources = parameters.n_starts, len(model.kinds)
+    places, split, widths = random.random((3, n_starts, n_sources))
+    shapes = random.random((n_starts, n_sources, 3))
+    jitter = random.uniform(-1, 1, (2, n_starts, n_sources)) * step
+    pixel = np.stack([np.searchsorted(row, places) for row in cumulative])
+    split = (0.3 + split) / (0.3 + split).sum(axis=1, keepdims=True)
+    amplitude = np.abs(vis).max(axis=1)
+    x, y = grid.offset_x[pixel % side] + jitter[0], grid.offset_y[pixel // side] + jitter[1]
+    high = min(8 * finest, parameters.largest)
+    starts = np.empty((len(vis), n_starts, parameters.n_parameters))
+    for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
+        own = starts[..., part]
+        own[..., 0], own[..., 1], own[..., 2] = amplitude[:, None] * split[:, i], x[..., i], y[..., i]
+        own[..., 3] = np.log(0.3 * finest) + widths[:, i] * np.log(high / (0.3 * finest))
+        elongation, angle = 0.1 + 1.5 * shapes[:, i, 0], np.pi * shapes[:, i, 1]
+        if kind == "ellipse":
+            own[..., 4], own[..., 5] = elongation * np.cos(2 * angle), elongation * np.sin(2 * angle)
+        elif kind == "loop":
+            own[..., 4], own[..., 5] = elongation, 2 * angle
+            own[..., 6] = 0.2 + 0.8 * np.pi * shapes[:, i, 2]
+    return starts
+
+
+class _Descent:
+    """Levenberg-Marquardt of many fits at once; fits that are done leave."""
+
+    def __init__(
+        self, model: _Model, vis: ComplexArray, sigma: FloatArray, lower: FloatArray, upper: FloatArray
+    ) -> None:
+        self._model, self._vis, self._weight = model, vis, 1.0 / sigma
+        self._is_bounded = np.isfinite(lower)
+        with np.errstate(invalid="ignore"):
+            self._middle = np.where(self._is_bounded, (lower + upper) / 2, 0.0)
+            self._half = np.where(self._is_bounded, (upper - lower) / 2, 1.0)
+
+    def run(
+        self, start: FloatArray, image: NDArray[np.intp], most_steps: int
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        """Unknowns, chi2 and whether a minimum was reached, for starts (fit, unknown) of the given images."""
+        free = self._to_free(start, image)
+        result, best, done = free.copy(), np.empty(len(free)), np.zeros(len(free), np.bool_)
+        rows, damping = np.arange(len(free)), np.full(len(free), 1e-2)
+        chi2, slope, curvature = self._expand(free, image)
+        best[:] = chi2
+        diagonal = np.arange(free.shape[1])
+        for _ in range(most_steps):
+            scale = curvature[:, diagonal, diagonal]
+            damped = curvature.copy()
+            damped[:, diagonal, diagonal] += damping[:, None] * scale + 1e-12 * scale.max(axis=1, keepdims=True) + 1e-300
+            step = -np.linalg.solve(damped, slope[..., None])[..., 0]
+            expected = -(step * slope).sum(axis=1)
+            trial = free + step
+            new = self._expand(trial, image[rows])
+            is_lower = new[0] <= chi2
+            is_done = (expected <= _PRECISION * (chi2 + 1e-6)) | (damping > 1e12)
+            free[is_lower] = trial[is_lower]
+            for mine, other in zip((chi2, slope, curvature), new, strict=True):
+                mine[is_lower] = other[is_lower]
+            damping = np.where(is_lower, damping * 0.2, damping * 6.0)
+            if is_done.any():
+                out = rows[is_done]
+                result[out], best[out], done[out] = free[is_done], chi2[is_done], True
+                keep = ~is_done
+                rows, free, damping = rows[keep], free[keep], damping[keep]
+                chi2, slope, curvature = chi2[keep], slope[keep], curvature[keep]
+            if not len(rows):
+                break
+        result[rows], best[rows] = free, chi2
+        return self._to_unknowns(result, image), best, done
+
+    def _expand(self, free: FloatArray, image: NDArray[np.intp]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Chi2 (fit,), half its gradient (fit, unknown), and half its curvature without second derivatives."""
+        vis, slopes = self._model(self._to_unknowns(free, image))
+        weight = self._weight[image]
+        residual = ((vis - self._vis[image]) * weight).view(np.float64)
+        turn = np.where(self._is_bounded[image], self._half[image] * np.cos(free), 1.0)
+        slopes *= weight[:, None, :] * turn[:, :, None]
+        parts = slopes.view(np.float64)
+        return (residual**2).sum(axis=1), (parts @ residual[..., None])[..., 0], parts @ parts.transpose(0, 2, 1)
+
+    def _to_unknowns(self, free: FloatArray, image: NDArray[np.intp]) -> FloatArray:
+        turned = np.where(self._is_bounded[image], np.sin(free), free)
+        return np.asarray(self._middle[image] + self._half[image] * turned)
+
+    def _to_free(self, unknowns: FloatArray, image: NDArray[np.intp]) -> FloatArray:
+        relative = (unknowns - self._middle[image]) / self._half[image]
+        inside = np.clip(relative, -0.9999, 0.9999)
+        return np.where(self._is_bounded[image], np.arcsin(inside), relative)
+
+
+def _ordered(unknowns: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
+    """Put the sources of one kind in order of their fluxes, the brightest first."""
+    slices = _Model(kinds, np.empty(0), np.empty(0)).slices()
+    result = unknowns.copy()
+    for kind in set(kinds):
+        parts = [part for part, own in zip(slices, kinds, strict=True) if own == kind]
+        order = np.argsort(-np.stack([unknowns[:, part.start] for part in parts], axis=1), axis=1, kind="stable")
+        sources = np.stack([unknowns[:, part] for part in parts], axis=1)
+        for place, part in enumerate(parts):
+            result[:, part] = sources[np.arange(len(unknowns)), order[:, place]]
+    return result
+
+
+def _report(
+    model: _Model,
+    vis: ComplexArray,
+    sigma: FloatArray,
+    bounds: tuple[FloatArray, FloatArray],
+    found: _Found,
+    parameters: ForwardFit,
+) -> Fits:
+    fitted, slopes = model(found.unknowns)
+    parts = (slopes / sigma[:, None, :]).view(np.float64)
+    covariance, log_volume = _covariance(parts @ parts.transpose(0, 2, 1))
+    values = _values(found.unknowns, model)
+    errors = np.full_like(values, np.nan)
+    if parameters.uncertainty == "fisher":
+        errors = _fisher_errors(found.unknowns, covariance, model)
+    elif parameters.uncertainty == "monte_carlo":
+        errors = _noise_errors(model, vis, sigma, bounds, found.unknowns, values, parameters)
+    n_data, n_parameters = 2 * vis.shape[1], parameters.n_parameters
+    lower, upper = bounds
+    with np.errstate(invalid="ignore"):
+        margin = 1e-3 * np.where(np.isfinite(upper), upper - lower, 0.0)
+        at_bound = ((found.unknowns < lower + margin) | (found.unknowns > upper - margin)).any(axis=1)
+    prior = np.log(np.where(np.isfinite(upper), upper - lower, 2 * np.pi)).sum(axis=1)
+    orders = sum(lgamma(parameters.sources.count(kind) + 1) for kind in set(parameters.sources))
+    return Fits(
+        tuple(parameters.sources),
+        values,
+        errors,
+        fitted,
+        found.chi2,
+        n_data - n_parameters,
+        found.chi2 + n_parameters * np.log(n_data),
+        0.5 * (n_parameters * np.log(2 * np.pi) + log_volume - found.chi2) - prior + orders,
+        found.converged,
+        at_bound,
+        found.agreeing,
+    )
+
+
+def _covariance(curvature: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Inverse (fit, unknown, unknown) and the log of its determinant; NaN where some unknowns cannot be told apart."""
+    scale = np.sqrt(np.maximum(np.einsum("...ii->...i", curvature), np.finfo(np.float64).tiny))
+    correlation = curvature / (scale[:, :, None] * scale[:, None, :])
+    values, vectors = np.linalg.eigh(correlation)
+    values = np.where(values[:, :1] > 1e-12, values, np.nan)
+    inverse = (vectors / values[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return inverse / (scale[:, :, None] * scale[:, None, :]), -(np.log(values) + 2 * np.log(scale)).sum(axis=1)
+
+
+def _values(unknowns: FloatArray, model: _Model) -> FloatArray:
+    """Unknowns as reported parameters (fit, source, parameter)."""
+    values = np.full((len(unknowns), len(model.kinds), len(PARAMETERS)), np.nan)
+    for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
+        own = unknowns[:, part]
+        values[:, i, :3] = own[:, :3]
+        stretch = {"circle": 0.0, "ellipse": np.hypot(own[:, -2], own[:, -1]), "loop": own[:, min(4, own.shape[1] - 1)]}
+        values[:, i, 3] = np.exp(own[:, 3] + stretch[kind] / 2)
+        values[:, i, 4] = np.exp(own[:, 3] - stretch[kind] / 2)
+        if kind == "ellipse":
+            values[:, i, 5] = np.rad2deg(np.arctan2(own[:, 5], own[:, 4]) / 2) % 180.0
+        elif kind == "loop":
+            half_turns = np.floor(own[:, 5] / np.pi)
+            values[:, i, 5] = np.rad2deg(own[:, 5] - np.pi * half_turns)
+            values[:, i, 6] = np.rad2deg(np.where(half_turns % 2, -own[:, 6], own[:, 6]))
+    return values
+
+
+def _fisher_errors(unknowns: FloatArray, covariance: FloatArray, model: _Model) -> FloatArray:
+    errors = np.full((len(unknowns), len(model.kinds), len(PARAMETERS)), np.nan)
+    for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
+        own = unknowns[:, part]
+        slopes = np.zeros((len(unknowns), len(PARAMETERS), own.shape[1]))
+        slopes[:, [0, 1, 2], [0, 1, 2]] = 1.0
+        width = np.exp(own[:, 3])
+        stretch, by_stretch = np.zeros(len(own)), np.zeros_like(own)
+        if kind == "ellipse":
+            stretch = np.maximum(np.hypot(own[:, 4], own[:, 5]), 1e-12)
+            by_stretch[:, 4:] = own[:, 4:] / stretch[:, None]
+            slopes[:, 5, 4:] = np.rad2deg(0.5) * np.stack([-own[:, 5], own[:, 4]], axis=1) / stretch[:, None] ** 2
+        elif kind == "loop":
+            stretch, by_stretch[:, 4] = own[:, 4], 1.0
+            slopes[:, [5, 6], [5, 6]] = np.rad2deg(1.0)
+        for row, sign in ((3, 0.5), (4, -0.5)):
+            size = width * np.exp(sign * stretch)
+            slopes[:, row] = size[:, None] * sign * by_stretch
+            slopes[:, row, 3] += size
+        variance = np.einsum("fpi,fij,fpj->fp", slopes, covariance[:, part, part], slopes)
+        has = {"circle": 5, "ellipse": 6, "loop": 7}[kind]
+        errors[:, i, :has] = np.sqrt(variance[:, :has])
+    return errors
+
+
+def _noise_errors(
+    model: _Model,
+    vis: ComplexArray,
+    sigma: FloatArray,
+    bounds: tuple[FloatArray, FloatArray],
+    unknowns: FloatArray,
+    values: FloatArray,
+    parameters: ForwardFit,
+) -> FloatArray:
+    """Scatter of the fits of the visibilities with made-up noise, the same draws for every image."""
+    n_noise = parameters.realisations
+    draws = np.random.default_rng(parameters.seed).standard_normal((2, n_noise, vis.shape[1]))
+    errors = np.empty_like(values)
+    per_stack = max(_STACK // n_noise, 1)
+    for start in range(0, len(vis), per_stack):
+        part = slice(start, start + per_stack)
+        noisy = vis[part, None] + sigma[part, None] * (draws[0] + 1j * draws[1])
+        repeated = [np.repeat(array[part], n_noise, axis=0) for array in (sigma, *bounds, unknowns)]
+        descent = _Descent(model, noisy.reshape(-1, vis.shape[1]), *repeated[:3])
+        refitted, _, _ = descent.run(repeated[3], np.arange(len(repeated[3])), _MOST_STEPS)
+        errors[part] = _scatter(_values(refitted, model).reshape(-1, n_noise, *values.shape[1:]), values[part], model.kinds)
+    return errors
+
+
+def _scatter(noisy: FloatArray, values: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
+    """Standard deviation over (image, noise, source, parameter), each source beside the one that it is near to."""
+    matched = _matched(noisy, values, kinds)
+    difference = matched - values[:, None]
+    half_turns = np.rint(difference[..., 5] / 180.0)
+    difference[..., 5] -= 180.0 * half_turns
+    flipped = np.where(half_turns % 2, -matched[..., 6], matched[..., 6])
+    difference[..., 6] = flipped - values[:, None, :, 6]
+    return np.asarray(difference.std(axis=1, ddof=1))
+
+
+def _matched(noisy: FloatArray, values: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
+    """Exchange sources of one kind so that their positions are nearest to those of the best fit."""
+    orders = [order for order in permutations(range(len(kinds))) if all(kinds[i] == kinds[j] for i, j in enumerate(order))]
+    distance = [((noisy[:, :, order, 1:3] - values[:, None, :, 1:3]) ** 2).sum(axis=(2, 3)) for order in orders]
+    nearest = np.array(orders)[np.argmin(distance, axis=0)]
+    return np.take_along_axis(noisy, nearest[..., None], axis=2)
+
+
+def _source(kind: str, values: FloatArray) -> Gaussian | Loop:
+    numbers = [float(value) for value in values]
+    if kind == "loop":
+        return Loop(*numbers)
+    angle = 0.0 if kind == "circle" else numbers[5]
+    return Gaussian(*numbers[:5], angle)
+
+
+def _check(vis: ComplexArray, sigma: FloatArray, parameters: ForwardFit) -> None:
+    problems = []
+    if not (np.isfinite(vis).all() and (np.isfinite(sigma) & (sigma > 0)).all()):
+        problems.append("some visibilities or errors are not usable")
+    elif not (np.abs(vis).max(axis=1) > 0).all():
+        problems.append("an image has no signal at all")
+    if 2 * vis.shape[1] <= parameters.n_parameters:
+        problems.append(f"{2 * vis.shape[1]} data for {parameters.n_parameters} parameters")
+    if problems:
+        raise ImagingError(
+            "; ".join(problems),
+            expected="finite visibilities with finite, positive errors, and more data than parameters",
+            advice="leave those out, give sigma= when making the set, or fit fewer sources",
+        )
