@@ -1,6 +1,6 @@
 """Telemetry of STIX: bytes to packets to records, and back."""
 
-from stixflow.telemetry.containers import read_packets
+from stixflow.telemetry.containers import iter_packets, read_packets
 from stixflow.telemetry.decode import Decoded, Records, decode
 from stixflow.telemetry.encode import encode, write_binary, write_xml
 from stixflow.telemetry.packets import Accounting, PacketKeys, Packets, Quarantined, concat
@@ -19,6 +19,7 @@ __all__ = [
     "consistent",
     "decode",
     "encode",
+    "iter_packets",
     "read_packets",
     "regroup",
     "write_binary",

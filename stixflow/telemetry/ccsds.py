@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from stixflow.telemetry.layouts import known_types, selectors
 
 HEADER_SIZE = 16
+LONGEST = 65535 + 7
+"""Bytes of the longest packet that a length field can announce."""
 SEQUENCE_MODULO = 16384
 FIRST, MIDDLE, LAST, ALONE = 1, 0, 2, 3
 """Sequence flags."""
@@ -42,18 +44,30 @@ class Frames:
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
     bad: tuple[BadBytes, ...]
+    stop: int
+    """Byte up to which offsets and bad bytes cover the stream."""
 
 
-def frame(stream: bytes) -> Frames:
-    """Cut back-to-back packets out of `stream`; offsets and bad bytes together cover all of it."""
+def frame(stream: bytes, *, final: bool = True) -> Frames:
+    """Cut back-to-back packets out of `stream`; offsets and bad bytes together cover it up to `Frames.stop`.
+
+    Parameters
+    ----------
+    stream
+        Bytes to be searched.
+    final
+        False if more bytes follow: the last ones are then left for the next call, as what follows decides on them.
+    """
     offsets: list[int] = []
     bad: list[BadBytes] = []
     at = 0
     while at < len(stream):
-        at = _follow(stream, at, offsets) if is_header(stream, at) else at
-        at = _recover(stream, at, offsets, bad) if at < len(stream) else at
+        at = _follow(stream, at, offsets, final) if is_header(stream, at) else at
+        if not final and len(stream) - at < LONGEST + HEADER_SIZE:
+            break
+        at = _recover(stream, at, offsets, bad, final) if at < len(stream) else at
     start = np.array(offsets, dtype=np.int64)
-    return Frames(start, packet_lengths(np.frombuffer(stream, dtype=np.uint8), start), tuple(bad))
+    return Frames(start, packet_lengths(np.frombuffer(stream, dtype=np.uint8), start), tuple(bad), at)
 
 
 def is_header(stream: bytes, at: int) -> bool:
@@ -61,7 +75,7 @@ def is_header(stream: bytes, at: int) -> bool:
     return at + HEADER_SIZE <= len(stream) and stream[at] == _FIRST_BYTE and stream[at + 6] == _PUS_BYTE
 
 
-def _follow(stream: bytes, at: int, offsets: list[int]) -> int:
+def _follow(stream: bytes, at: int, offsets: list[int], final: bool) -> int:
     """Go from header to header; stop at the first that does not lead to another one."""
     last = len(stream) - 7
     append = offsets.append
@@ -71,15 +85,17 @@ def _follow(stream: bytes, at: int, offsets: list[int]) -> int:
             break
         append(at)
         at = after
-    if after == len(stream) and after - at >= HEADER_SIZE:
+    if final and after == len(stream) and after - at >= HEADER_SIZE:
         append(at)
         return after
     return at
 
 
-def _recover(stream: bytes, at: int, offsets: list[int], bad: list[BadBytes]) -> int:
+def _recover(stream: bytes, at: int, offsets: list[int], bad: list[BadBytes], final: bool) -> int:
     """Get past a place where the chain of headers breaks; return where the next packet begins."""
     found = next_header(stream, at + 1)
+    if found == len(stream) and not final:
+        found -= HEADER_SIZE - 1
     if not is_header(stream, at):
         bad.append(BadBytes(at, found, "bytes that are no packet", "a packet header, first byte 0x0D"))
         return found

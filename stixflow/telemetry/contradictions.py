@@ -16,7 +16,6 @@ _N_PIXELS = 12
 _N_DETECTORS = 32
 _N_SUBSPECTRA = 8
 _SYNC_LOST = 1 << 47
-_MOST_COUNT_BYTES = 2
 _NO_CLOCK = "the onboard clock was not synchronised, so the data have no date"
 
 
@@ -43,7 +42,6 @@ def _raw_pixel_problems(records: Records) -> list[Problem]:
     return [
         _request_clock(records),
         ("pixel above 11", packet[records["pixel_id"] >= _N_PIXELS]),
-        ("counts of more than two bytes", packet[records["num_count_bytes"] > _MOST_COUNT_BYTES]),
         ("integration time is zero", records.parents("num_substructures")[records["integration_time"] == 0]),
     ]
 

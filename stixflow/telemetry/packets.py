@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,13 @@ _COLUMNS = (
     "scet",
     "synced",
     "file",
+    "position",
+    "ground_time",
 )
+
+
+GROUND = np.dtype("datetime64[us]")
+"""Type of ground times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,10 @@ class Packets:
     """False where the clock was not synchronised: such a `scet` dates nothing."""
     file: NDArray[np.int32]
     """Index into `files`."""
+    position: NDArray[np.int64]
+    """Byte in its file; for text containers, in the binary content of all its packets."""
+    ground_time: NDArray[np.datetime64]
+    """UTC that the ground system noted beside the packet, in its header if that is genuine or as receipt; else NaT."""
     files: tuple[str, ...]
     accounting: Accounting
     rejected: tuple[Quarantined, ...] = ()
@@ -192,7 +203,7 @@ class Packets:
     def quarantine(self, index: int, reason: str, expected: str = "") -> Quarantined:
         """Describe one packet as unusable."""
         file = self.files[self.file[index]]
-        return Quarantined(reason, file, int(self.offset[index]), self.packet_bytes(index), expected)
+        return Quarantined(reason, file, int(self.position[index]), self.packet_bytes(index), expected)
 
     def sequence(self) -> dict[int, SequenceAccount]:
         """Follow the sequence counter of each APID in time; gaps alone mean no loss, files rarely hold all types."""
@@ -258,6 +269,8 @@ def concat(parts: Sequence[Packets]) -> Packets:
         np.concatenate([np.empty(0, np.int32), *file]),
         tuple(names),
         rejected,
+        position=np.concatenate([np.empty(0, np.int64), *(part.position for part in parts)]),
+        ground_time=np.concatenate([np.empty(0, GROUND), *(part.ground_time for part in parts)]),
     )
     earlier = sum(part.accounting.duplicates for part in parts)
     books = joined.accounting + Accounting(earlier, 0, duplicates=earlier)
@@ -274,28 +287,51 @@ def from_frames(
     file: NDArray[np.int32],
     files: tuple[str, ...],
     rejected: Iterable[Quarantined] = (),
-    file_start: NDArray[np.int64] | None = None,
+    *,
+    position: NDArray[np.int64] | None = None,
+    ground_time: NDArray[np.datetime64] | None = None,
+    seen: Seen | None = None,
 ) -> Packets:
-    """Read the headers at `offset`, reject unknown types, take out duplicates, and balance the books."""
-    packets = _parse(buffer, offset, file, files)
+    """Read the headers at `offset`, reject unknown types, take out duplicates, and balance the books.
+
+    Parameters
+    ----------
+    buffer
+        Bytes that hold all packets.
+    offset, file, files
+        Where each packet begins, and which of the files it is from.
+    rejected
+        What is known to be no packet.
+    position, ground_time
+        As in `Packets`; default: the offset, and no time.
+    seen
+        Packets of earlier calls, which are duplicates here; the new ones are added.
+    """
+    packets = _parse(buffer, offset, file, files, offset if position is None else position, ground_time)
     earlier = tuple(rejected)
     total = len(packets) + len(earlier)
     unknown = _unknown(packets)
     keep, duplicates, conflicts = _unique(packets, np.flatnonzero(~unknown))
+    if seen is not None:
+        keep, more, again = seen.sift(packets, keep)
+        duplicates, conflicts = duplicates + more, [*conflicts, *again]
     refused = [packets.quarantine(int(row), _unknown_reason(packets, int(row))) for row in np.flatnonzero(unknown)]
     refused += [
         packets.quarantine(row, "differs from an earlier packet of the same type, time and count", "an identical copy")
         for row in conflicts
     ]
-    if file_start is not None:
-        refused = [replace(entry, offset=entry.offset - int(file_start[files.index(entry.file)])) for entry in refused]
     books = Accounting(total, int(keep.size), duplicates, len(earlier) + len(refused))
     chosen = packets if keep.size == len(packets) else packets.select(keep)
     return replace(chosen, accounting=books, rejected=(*earlier, *refused))
 
 
 def _parse(
-    buffer: NDArray[np.uint8], offset: NDArray[np.int64], file: NDArray[np.int32], files: tuple[str, ...]
+    buffer: NDArray[np.uint8],
+    offset: NDArray[np.int64],
+    file: NDArray[np.int32],
+    files: tuple[str, ...],
+    position: NDArray[np.int64],
+    ground_time: NDArray[np.datetime64] | None,
 ) -> Packets:
     rows = gather_rows(buffer, offset, HEADER_SIZE)
     length = packet_lengths(buffer, offset)
@@ -315,6 +351,8 @@ def _parse(
         scet & ~(1 << 47),
         scet < 1 << 47,
         file,
+        position,
+        np.full(offset.size, "NaT", dtype=GROUND) if ground_time is None else ground_time,
         files,
         Accounting(offset.size, offset.size),
     )
@@ -354,4 +392,37 @@ def _unique(packets: Packets, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp],
     return np.delete(rows, order[same]), same.size - len(conflicts), conflicts
 
 
-__all__ = ["Accounting", "PacketKeys", "Packets", "Quarantined", "SequenceAccount", "concat", "from_frames"]
+class Seen:
+    """The packets of a long reading so far, 20 bytes each, so that later copies are known as duplicates."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint32]]] = {}
+
+    def sift(self, packets: Packets, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], int, list[int]]:
+        """Rows that are new, number of copies of earlier packets, rows that contradict an earlier packet."""
+        codes = packets._type_codes()[rows]
+        known, differs = np.zeros(rows.size, dtype=np.bool_), np.zeros(rows.size, dtype=np.bool_)
+        for code in np.unique(codes).tolist():
+            chosen = np.flatnonzero(codes == code)
+            known[chosen], differs[chosen] = self._sift_type(code, packets, rows[chosen])
+        conflicts = rows[known & differs].tolist()
+        return rows[~known], int(known.sum()) - len(conflicts), conflicts
+
+    def _sift_type(
+        self, code: int, packets: Packets, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        key = (packets.scet[rows].astype(np.uint64) << 1 | packets.synced[rows]) << 14 | packets.sequence_count[rows]
+        check = np.array([crc32(packets.packet_bytes(int(row))) for row in rows], dtype=np.uint32)
+        old, sums = self._sums.get(code, (np.empty(0, np.uint64), np.empty(0, np.uint32)))
+        place = np.searchsorted(old, key)
+        inside = np.minimum(place, max(old.size - 1, 0))
+        known = (old[inside] == key) if old.size else np.zeros(key.size, dtype=np.bool_)
+        differs = (sums[inside] != check) if old.size else known
+        new = np.flatnonzero(~known)
+        new = new[np.argsort(key[new])]
+        at = np.searchsorted(old, key[new])
+        self._sums[code] = np.insert(old, at, key[new]), np.insert(sums, at, check[new])
+        return known, differs
+
+
+__all__ = ["Accounting", "PacketKeys", "Packets", "Quarantined", "Seen", "SequenceAccount", "concat", "from_frames"]

@@ -35,8 +35,8 @@ _SYNC_LOST = 1 << 47
 class Box:
     """A block of time bins that all have the same energy bins.
 
-    A *row* is what carries the counts: a row of ``num_energy_groups`` for pixel data, one of ``num_samples`` for
-    spectrograms.
+    A *row* is what carries the counts: a row of ``num_energy_groups`` for pixel data, their sums and visibilities
+    (SSID 21-23), one of ``num_substructures`` for raw pixel data (20), one of ``num_samples`` for spectrograms (24).
     """
 
     start: NDArray[np.int64]
@@ -50,9 +50,9 @@ class Box:
     time: NDArray[np.intp]
     """Time bin of each row."""
     energy: NDArray[np.intp]
-    """Energy bin of each row; zero for spectrograms, whose rows hold all energies."""
+    """Energy bin of each row; zero for raw pixel data and spectrograms, whose rows hold all energies."""
     repeated: NDArray[np.bool_]
-    """Rows that fill a place which an earlier row has already filled."""
+    """Rows that fill a place which an earlier row has already filled; of raw pixel data they may continue it."""
     header: NDArray[np.intp]
     """Row that describes each time bin (the first received), of ``num_substructures`` or ``num_samples``."""
 
@@ -77,7 +77,7 @@ def regroup(records: Records, *, start_offset: float = START_OFFSET_S) -> list[R
     Parameters
     ----------
     records
-        Decoded packets of SSID 21 or 24; `consistent` ones.
+        Decoded packets of one SSID from 20 to 24; `consistent` ones.
     start_offset
         Seconds added to 24-bit start times (IDB 2.26.35 and later).
 
@@ -115,7 +115,7 @@ def _near(count: NDArray[np.int64], reference: NDArray[np.int64]) -> NDArray[np.
 def _request(records: Records, start_offset: float) -> Request:
     missing = _missing(records)
     ssid = records.type[2]
-    bins = _pixel_bins(records, start_offset) if ssid == 21 else _spectrogram_bins(records, start_offset)
+    bins = _BINS[ssid](records, start_offset)
     return Request(
         int(records["request_id"][0]),
         int(records["tc_packet_seq_control"][0]),
@@ -169,11 +169,24 @@ def _pixel_bins(records: Records, start_offset: float) -> _Bins:
     return _Bins(start, duration, records.parents("num_energy_groups"), code, channels, whole=False)
 
 
+def _raw_bins(records: Records, start_offset: float) -> _Bins:
+    """Raw pixel data names no energies: a request has every channel from its lowest to its highest count."""
+    energy = records["energy_id"]
+    low, high = (int(energy.min()), int(energy.max())) if energy.size else (0, 31)
+    start = bin_starts(records, start_offset=start_offset)
+    duration = records["integration_time"].astype(np.int64)
+    code = np.zeros(start.size, dtype=np.int64)
+    return _Bins(start, duration, np.arange(start.size), code, {0: _stepped(low, high, 1)}, whole=True)
+
+
 def _spectrogram_bins(records: Records, start_offset: float) -> _Bins:
     code = _binning_codes(records)[records.parents("num_samples")]
     channels = {int(one): _stepped(int(one) >> 10, int(one) >> 5 & 31, (int(one) & 31) + 1) for one in np.unique(code)}
     start = bin_starts(records, start_offset=start_offset)
     return _Bins(start, spectrogram_durations(records), np.arange(start.size), code, channels, whole=True)
+
+
+_BINS = {20: _raw_bins, 21: _pixel_bins, 22: _pixel_bins, 23: _pixel_bins, 24: _spectrogram_bins}
 
 
 def _stepped(low: int, high: int, unit: int) -> list[tuple[int, int]]:
@@ -183,13 +196,13 @@ def _stepped(low: int, high: int, unit: int) -> list[tuple[int, int]]:
 def bin_starts(records: Records, *, start_offset: float = START_OFFSET_S) -> NDArray[np.int64]:
     """Start of every time bin as onboard time.
 
-    One entry per row of ``num_substructures`` (SSID 21), ``num_samples`` (SSID 24) or ``num_triggers`` (SSID 30).
+    One entry per row of ``num_substructures`` (SSID 20-23), ``num_samples`` (SSID 24) or ``num_triggers`` (SSID 30).
     """
     if records.type == (21, 6, 30):
         return _sample_starts(records)
-    if records.type not in ((21, 6, 21), (21, 6, 24)):
-        raise UsageError(f"records of {records.product}", expected="SSID 21, 24 or 30")
-    level = "num_substructures" if records.type[2] == 21 else "num_samples"
+    if records.type[:2] != (21, 6) or records.type[2] not in _BINS:
+        raise UsageError(f"records of {records.product}", expected="SSID 20 to 24 or 30")
+    level = "num_samples" if records.type[2] == 24 else "num_substructures"
     base = (records["time_stamp"].astype(np.int64) & ~_SYNC_LOST)[records.ancestors(level)]
     tenths = np.zeros(base.size)
     if "delta_time" in records:
