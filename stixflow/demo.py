@@ -148,9 +148,9 @@ def _compare(truth: Mapping[str, Any], model: FlareModel, flares: pd.DataFrame, 
         "peak": iso(row["peak"].to_datetime64()),
         "peak_counts": int(row["peak_counts"] - row["bkg_median_0"]),
         "goes_class": row["goes_class"],
-        "position_hpc": _position(row),
-        "position_sigma": [row.get("sigma_x_hpc"), row.get("sigma_y_hpc")],
-        "ambiguous": row.get("is_ambiguous"),
+        "position_hpc": _pair(row, "x_hpc", "y_hpc"),
+        "position_sigma": _pair(row, "sigma_x_hpc", "sigma_y_hpc"),
+        "ambiguous": bool(row.get("is_ambiguous")),
         "flux_4_10": float(mine["total_flux"].iloc[0]) if len(mine) else None,
     }
     if len(mine):
@@ -171,8 +171,8 @@ def _mean_flux(truth: Mapping[str, Any], model: FlareModel, image: pd.Series) ->
     return sum(float(truth["flux"][kind]["4-10"]) * float(profile.mean()) for kind, profile in profiles.items())
 
 
-def _position(row: pd.Series) -> list[float] | None:
-    found = [row.get(name) for name in ("x_hpc", "y_hpc")]
+def _pair(row: pd.Series, *names: str) -> list[float] | None:
+    found = [row.get(name) for name in names]
     return [float(value) for value in found if value is not None and np.isfinite(value)] or None
 
 

@@ -390,3 +390,16 @@ def test_a_file_that_cannot_be_read(stixflow: Command, tmp_path: Path, packets: 
     (tmp_path / "in" / "link.bin").symlink_to(tmp_path / "nowhere")
     told = ingest(stixflow, tmp_path / "a", tmp_path / "in")
     assert told.json["counts"]["sci_spectrogram"] == 1
+
+
+# Output -------------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_numpy_are_json_and_nan_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    import argparse
+
+    from stixflow.cli.output import emit
+
+    found = {"a": np.bool_(False), "b": np.float32("nan"), "c": [np.int64(3), float("inf")], "d": Path("x")}
+    emit(argparse.Namespace(json=True), found, str)
+    assert json.loads(capsys.readouterr().out) == {"a": False, "b": None, "c": [3, None], "d": "x"}

@@ -17,11 +17,13 @@ def emit(options: argparse.Namespace, payload: Mapping[str, Any], text: Callable
 
 
 def _plain(value: Any) -> Any:
-    """Make a value fit for JSON, which has no NaN."""
+    """Make a value fit for JSON, which has neither NaN nor the numbers of numpy."""
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
+    if getattr(getattr(value, "dtype", None), "kind", " ") in "biuf":
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
