@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from stixflow.flares.background import Background, nearest_quiet, quiet_statistics
-from stixflow.flares.detection import FLARE_COLUMNS, Column, detect, flare_columns, flare_id
-from stixflow.flares.goes import GoesEstimate, estimate_goes, goes_class
+from stixflow.flares.detection import CONTEXT, FLARE_COLUMNS, Column, detect, flare_columns, flare_id, join_days
+from stixflow.flares.goes import (
+    GoesEstimate,
+    estimate_goes,
+    fit_goes,
+    goes_class,
+    light_time_s,
+    measure_goes,
+    read_xrs,
+)
+from stixflow.flares.quiet import model_background
 from stixflow.flares.selection import (
     BackgroundNeed,
     ImagingWindow,
@@ -16,6 +25,7 @@ from stixflow.flares.selection import (
 from stixflow.flares.snip import smooth, snip_envelope
 
 __all__ = [
+    "CONTEXT",
     "FLARE_COLUMNS",
     "Background",
     "BackgroundNeed",
@@ -27,12 +37,18 @@ __all__ = [
     "choose_background",
     "detect",
     "estimate_goes",
+    "fit_goes",
     "flare_columns",
     "flare_id",
     "goes_class",
     "imaging_window",
+    "join_days",
+    "light_time_s",
+    "measure_goes",
+    "model_background",
     "nearest_quiet",
     "quiet_statistics",
+    "read_xrs",
     "smooth",
     "snip_envelope",
 ]

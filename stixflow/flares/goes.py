@@ -1,11 +1,17 @@
-"""GOES class as STIX would estimate it: the operational relation between 4-10 keV counts and XRS flux."""
+"""GOES class of a flare: the operational relation of 4-10 keV counts to XRS flux, a fitted one, and XRS itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+
+from stixflow.errors import InputFileError
 
 Flux = NDArray[np.float64]
 
@@ -14,6 +20,16 @@ LOG_FLUX_COEFFICIENTS = (-6.90, 0.07505, 0.07064)
 
 LOG_COUNTS_SPREAD = 0.3
 """The operational minimum and maximum are the relation at x minus and plus this."""
+
+FIT_COEFFICIENTS = (-8.003, 0.6188)
+"""log10 of the flux above the GOES background as a line in x: 208 flares of 2021 seen from Earth that exceed it."""
+FIT_SPREAD_DEX = 0.22
+FIT_RANGE = (2.56, 5.42)
+"""Range of x of these flares; outside the uncertainty grows."""
+FIT_SPREAD_OUTSIDE = 0.3
+"""Further uncertainty, dex per unit of x outside of the range: how much the fits of other samples differ there."""
+
+LIGHT_SECONDS_PER_AU = 499.004784
 
 _CLASSES = (("A", 1e-8), ("B", 1e-7), ("C", 1e-6), ("M", 1e-5), ("X", 1e-4))
 
@@ -45,6 +61,110 @@ def estimate_goes(peak_counts: ArrayLike, background_counts: ArrayLike, distance
     scaled = np.where(net > 0, net, np.nan) * np.square(np.asarray(distance_au, dtype=np.float64))
     x = np.log10(scaled)
     return GoesEstimate(_flux(x), _flux(x - LOG_COUNTS_SPREAD), _flux(x + LOG_COUNTS_SPREAD))
+
+
+def fit_goes(
+    peak_counts: ArrayLike,
+    background_counts: ArrayLike,
+    distance_au: ArrayLike,
+    *,
+    background_sigma: ArrayLike = 0.0,
+) -> GoesEstimate:
+    """Estimate the flux above the GOES background, with bounds of one standard deviation.
+
+    The bounds hold the scatter of the relation, the noise of the counts and of the background, and the doubt beyond
+    the range in which the relation was fitted. Arguments as for `estimate_goes`, and the scatter of a quiet bin.
+    """
+    peak = np.asarray(peak_counts, dtype=np.float64)
+    net = peak - np.asarray(background_counts, dtype=np.float64)
+    net = np.where(net > 0, net, np.nan)
+    x = np.log10(net * np.square(np.asarray(distance_au, dtype=np.float64)))
+    noise = np.sqrt(np.maximum(net, 0.0) + np.square(np.asarray(background_sigma, dtype=np.float64)))
+    constant, slope = FIT_COEFFICIENTS
+    outside = np.maximum(np.maximum(FIT_RANGE[0] - x, x - FIT_RANGE[1]), 0.0)
+    x_sigma = noise / net / np.log(10.0)
+    sigma = np.sqrt(FIT_SPREAD_DEX**2 + np.square(slope * x_sigma) + np.square(FIT_SPREAD_OUTSIDE * outside))
+    log_flux = constant + slope * x
+    low, middle, high = (np.asarray(10.0 ** (log_flux + sign * sigma)) for sign in (-1.0, 0.0, 1.0))
+    return GoesEstimate(middle, low, high)
+
+
+def light_time_s(time: NDArray[np.datetime64], distance_au: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds to add to a time at the spacecraft for that at Earth, both as seen from the centre of the Sun.
+
+    The distance of the Earth is that of the Astronomical Almanac's low-precision formula, good to 1e-4 au.
+    """
+    elapsed = np.asarray(time, dtype="datetime64[ns]") - np.datetime64("2000-01-01T12:00:00", "ns")
+    days = elapsed / np.timedelta64(1, "D")
+    anomaly = np.radians(357.529 + 0.98560028 * days)
+    earth = 1.00014 - 0.01671 * np.cos(anomaly) - 0.00014 * np.cos(2 * anomaly)
+    return np.asarray((earth - distance_au) * LIGHT_SECONDS_PER_AU)
+
+
+def read_xrs(path: str | Path) -> xr.Dataset:
+    """Read a GOES-R XRS file (level 2, one-minute means) as a Dataset (time) with `xrsb_flux` in W m-2.
+
+    Raises
+    ------
+    InputFileError
+        If it cannot be read as netCDF or holds no such flux.
+    """
+    try:
+        with xr.open_dataset(path) as opened:
+            data = opened[["xrsb_flux"]].load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputFileError(
+            f"{Path(path).name} is no XRS file that can be read here: {error}",
+            expected="netCDF with xrsb_flux (time)",
+            advice="take a sci_xrsf-l2 file, and install h5netcdf if netCDF 4 cannot be read",
+        ) from error
+    return data.where(data["xrsb_flux"] > 0)
+
+
+def measure_goes(flares: pd.DataFrame, xrs: xr.Dataset | pd.DataFrame) -> pd.DataFrame:
+    """Add the GOES flux measured during each flare, at Earth time, to a copy of a flare table.
+
+    Parameters
+    ----------
+    flares
+        With `start`, `stop` and `light_time_s`.
+    xrs
+        `xrsb_flux` in W m-2 by `time`: a Dataset, or a frame with that column and a time index.
+
+    Returns
+    -------
+    The table with `goes_measured_flux` (largest in the flare), `goes_measured_background` (least in the hour before
+    its peak) and `goes_measured_class`; NaN and the empty text where XRS has no value or the light time is unknown.
+    It means nothing for flares that the Earth does not see.
+    """
+    series = xrs["xrsb_flux"].to_series() if isinstance(xrs, xr.Dataset) else xrs["xrsb_flux"]
+    times, flux = series.index.to_numpy().astype("datetime64[ns]"), series.to_numpy().astype(np.float64)
+    shift = pd.to_timedelta(flares["light_time_s"], unit="s")
+    hour = pd.Timedelta("1h")
+    limits = {
+        "flux": (flares["start"] + shift, flares["stop"] + shift, np.nanmax),
+        "background": (flares["peak"] + shift - hour, flares["peak"] + shift, np.nanmin),
+    }
+    result = flares.copy()
+    for name, (start, stop, pick) in limits.items():
+        spans = zip(start, stop, strict=True)
+        values = [_pick(times, flux, a, b, pick) for a, b in spans]
+        result[f"goes_measured_{name}"] = np.array(values, dtype=np.float64)
+    result["goes_measured_class"] = [goes_class(value, decimals=1) for value in result["goes_measured_flux"]]
+    return result
+
+
+def _pick(
+    times: NDArray[np.datetime64], flux: Flux, start: pd.Timestamp, stop: pd.Timestamp, pick: Callable[[Flux], float]
+) -> float:
+    """Pick from the samples in a span, the one that holds its start included."""
+    first, last = np.datetime64(start, "ns"), np.datetime64(stop, "ns")
+    if np.isnat(first) or np.isnat(last):
+        return np.nan
+    begin = max(int(np.searchsorted(times, first, side="right")) - 1, 0)
+    inside = flux[begin : int(np.searchsorted(times, last))]
+    inside = inside[np.isfinite(inside)]
+    return float(pick(inside)) if len(inside) else np.nan
 
 
 def _flux(x: Flux) -> Flux:

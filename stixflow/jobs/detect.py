@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
+import numpy as np
+
 from stixflow.cubes.store import open_store
+from stixflow.time import TimeRange
 
 
 @dataclass(frozen=True, slots=True)
 class DetectJob:
-    """One day whose light curve is to be searched."""
+    """One day whose light curve is to be searched; `context` are the light curves of the days before and after it."""
 
     day: str
     partition_id: int
     url: str
     distance_au: float | None
-    method: str = "snip"
+    method: str = "poisson"
+    context: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,13 @@ class Detected:
 
 
 def detect(job: DetectJob) -> Detected:
-    """Find the flares of one day's light curve."""
+    """Find the flares that peak on one day; those that begin or end on the days around it are found whole."""
     from stixflow import flares
 
-    table = flares.detect(open_store(job.url).load(), job.method, distance_au=job.distance_au)
+    own = TimeRange.of_day(date.fromisoformat(job.day))
+    reach = flares.CONTEXT[job.method]
+    days = [open_store(url).load() for url in (job.url, *job.context)]
+    around = TimeRange(own.start - reach, own.stop + reach)
+    near = [day.isel(time=np.flatnonzero(around.covers(day["time_start"].to_numpy()))) for day in days]
+    table = flares.detect(flares.join_days(near), job.method, distance_au=job.distance_au, span=own)
     return Detected(job.partition_id, tuple({str(k): v for k, v in row.items()} for row in table.to_dict("records")))

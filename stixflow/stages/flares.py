@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
 from stixflow import jobs
 from stixflow.archive import Partition
+from stixflow.archive.layout import day_key
 from stixflow.provenance import input_digest
 from stixflow.stages.run import Run
 
 AU_M = 149_597_870_700.0
-METHOD = "snip"
+METHOD = "poisson"
 _STAGE = "flares"
+_DETECTOR = 2
+"""Raised when the detector finds other flares in the same data, so that all days are searched again."""
 
 
-def find_flares(run: Run) -> None:
-    """Search every day whose light curve, or distance from the Sun, is not the one it was searched with."""
+def find_flares(run: Run, method: str = METHOD) -> None:
+    """Search every day whose light curve, neighbouring days or distance are not those it was searched with."""
     catalog = run.archive.catalog
     searched = catalog.done(_STAGE)
     distances = _distances(run)
     todo, digests = [], {}
-    for day in catalog.partitions("ql_lightcurve"):
+    days = {day.key: day for day in catalog.partitions("ql_lightcurve")}
+    for day in days.values():
+        around = _neighbours(day, days)
         distance = distances.get(day.key)
-        digest = _digest(day, distance)
+        digest = _digest(day, around, distance, method)
         if searched.get(str(day.id)) != digest:
-            todo.append(jobs.DetectJob(day.key, day.id, run.archive.url(day.path), distance, METHOD))
+            context = tuple(run.archive.url(other.path) for other in around)
+            todo.append(jobs.DetectJob(day.key, day.id, run.archive.url(day.path), distance, method, context))
             digests[day.id] = digest
     for job, found in run.fan_out(_STAGE, jobs.detect, todo, lambda job: job.day):
         catalog.replace_flares(job.partition_id, found.flares)
@@ -31,11 +40,19 @@ def find_flares(run: Run) -> None:
         run.counts["days_searched"] += 1
 
 
+def _neighbours(day: Partition, days: Mapping[str, Partition]) -> list[Partition]:
+    """Days before and after, where they are published: a flare at midnight is seen whole from both."""
+    own = date.fromisoformat(day.key)
+    keys = [day_key(own + timedelta(days=step)) for step in (-1, 1)]
+    return [days[key] for key in keys if key in days]
+
+
 def _distances(run: Run) -> dict[str, float]:
     """Distance of the spacecraft from the Sun by day, in au, where an ephemeris was ingested."""
     known = run.archive.catalog.partitions("ephemeris")
     return {p.key: float(p.attrs["distance_m"]) / AU_M for p in known if "distance_m" in p.attrs}  # type: ignore[arg-type]
 
 
-def _digest(day: Partition, distance_au: float | None) -> str:
-    return input_digest([day.digest, f"distance {distance_au}", f"method {METHOD}"])
+def _digest(day: Partition, around: Sequence[Partition], distance_au: float | None, method: str) -> str:
+    context = [f"beside {other.digest}" for other in around]
+    return input_digest([day.digest, *context, f"distance {distance_au}", f"method {method} {_DETECTOR}"])

@@ -1,9 +1,10 @@
-"""Detection on the real days, and what must hold on any day."""
+"""The operational detector on the real days, and what must hold on any day."""
 
 from __future__ import annotations
 
 from ast import literal_eval
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stixflow.errors import SchemaError, UsageError
-from stixflow.flares import FLARE_COLUMNS, detect, flare_columns, flare_id, quiet_statistics
+from stixflow.flares import FLARE_COLUMNS, flare_columns, flare_id, quiet_statistics
+from stixflow.flares import detect as detect_flares
 
 BIN = np.timedelta64(4, "s")
 TIMES = [name for name, column in FLARE_COLUMNS.items() if column.dtype == "datetime64[ns]"]
 QuietCurve = Callable[..., xr.Dataset]
 AddFlare = Callable[..., xr.Dataset]
+
+detect = partial(detect_flares, method="snip")
 
 
 def reference(shared: Path, day: str) -> pd.DataFrame:
