@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +12,12 @@ from numpy.typing import ArrayLike
 
 from stixflow.cubes.assemble import assemble
 from stixflow.cubes.build.books import Books
-from stixflow.cubes.build.pixels import build_pixel_box
+from stixflow.cubes.build.pixels import build_pixel_box, build_pixel_sum_box, build_raw_box, count_raw
 from stixflow.cubes.build.spectrograms import build_spectrogram_box
-from stixflow.cubes.build.values import bin_times, energy_bins
+from stixflow.cubes.build.values import BoxCube, bin_times, energy_bins
+from stixflow.cubes.build.visibilities import build_visibility_box
 from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode
-from stixflow.telemetry.requests import START_OFFSET_S, Request, estimated_durations, regroup
+from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, estimated_durations, regroup
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +43,7 @@ def build_requests(
     Parameters
     ----------
     records
-        Decoded packets of SSID 21 or SSID 24, any order.
+        Decoded packets of one SSID from 20 to 24, any order.
     edges
         (33,) edges of the science channels in keV; None: the nominal ones of the date.
     start_offset
@@ -56,22 +58,32 @@ def build_requests(
     return cubes if not refused else _with_refused(cubes, records, refused)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How the requests of one SSID are made."""
+
+    product: str
+    box: Callable[[Request, Box], BoxCube]
+    amount: Callable[[Records], int]
+    """What the books count: counts, for visibilities the flux."""
+    main: str = "counts"
+
+
 def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
-    build = build_pixel_box if request.ssid == 21 else build_spectrogram_box
-    product = "sci_pixels" if request.ssid == 21 else "sci_spectrogram"
-    datasets, repeated, bins, conflicts = [], 0, 0, 0
-    for number, box in enumerate(request.boxes):
-        variables, extra, differ = build(request.records, box)
-        repeated, bins, conflicts = repeated + extra, bins + int(box.repeated.sum()), conflicts + differ
-        variables |= {
-            **bin_times(box.start, box.duration),
-            **energy_bins(box.channels, edges, box.start),
-            "scet": box.start,
-        }
-        datasets.append(assemble(product, variables, attrs=_request_attributes(request, number)))
-    total = int(request.records.values("counts").sum(dtype=np.uint64))
-    placed = sum(int(dataset["counts"].values.sum(dtype=np.uint64)) for dataset in datasets)
-    books = Books(total, placed, repeated, repeated_bins=bins, conflicting_bins=conflicts)
+    kind = _KINDS[request.ssid]
+    made = [kind.box(request, box) for box in request.boxes]
+    datasets = []
+    for number, (box, cube) in enumerate(zip(request.boxes, made, strict=True)):
+        axes = {**bin_times(box.start, box.duration), **energy_bins(box.channels, edges, box.start), "scet": box.start}
+        attributes = _request_attributes(request, number)
+        datasets.append(assemble(kind.product, {**cube.variables, **axes}, attrs=attributes))
+    books = Books(
+        kind.amount(request.records),
+        sum(int(dataset[kind.main].values.sum(dtype=np.uint64)) for dataset in datasets),
+        sum(cube.repeated_counts for cube in made),
+        repeated_bins=sum(cube.repeated_bins for cube in made),
+        conflicting_bins=sum(cube.conflicting_bins for cube in made),
+    )
     return RequestCubes(
         request.request_id,
         request.seq_control,
@@ -106,7 +118,7 @@ def _with_refused(cubes: list[RequestCubes], records: Records, refused: list[Qua
     for request_id, seq_control in np.unique(keys, axis=0).tolist():
         rows = np.flatnonzero((keys == (request_id, seq_control)).all(axis=1))
         entries = tuple(refused[row] for row in rows.tolist())
-        counts = int(lost.select(rows).values("counts").sum(dtype=np.uint64))
+        counts = _KINDS[records.type[2]].amount(lost.select(rows))
         missing = tuple(f"a packet that contradicts itself: {entry.reason}" for entry in entries)
         old = found.get((request_id, seq_control))
         empty = RequestCubes(request_id, seq_control, records.type[2], False, (), (), Books(0, 0))
@@ -130,3 +142,16 @@ def _with_refused(cubes: list[RequestCubes], records: Records, refused: list[Qua
 
 def _incomplete(dataset: xr.Dataset, missing: tuple[str, ...]) -> xr.Dataset:
     return dataset.assign_attrs(complete=False, missing=list(missing))
+
+
+def _sum_of(name: str) -> Callable[[Records], int]:
+    return lambda records: int(records.values(name).sum(dtype=np.uint64))
+
+
+_KINDS = {
+    20: _Kind("sci_pixels", build_raw_box, count_raw),
+    21: _Kind("sci_pixels", build_pixel_box, _sum_of("counts")),
+    22: _Kind("sci_pixel_sums", build_pixel_sum_box, _sum_of("counts")),
+    23: _Kind("sci_visibilities", build_visibility_box, _sum_of("flux"), "flux"),
+    24: _Kind("sci_spectrogram", build_spectrogram_box, _sum_of("counts")),
+}

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.cubes.build.values import cube_values, rows_of, trigger_values
+from stixflow.cubes.build.values import BoxCube, cube_values, rows_of, trigger_values
 from stixflow.telemetry import Records
-from stixflow.telemetry.requests import Box
+from stixflow.telemetry.requests import Box, Request
 
 
-def build_spectrogram_box(records: Records, box: Box) -> tuple[dict[str, NDArray[Any]], int, int]:
-    """Variables of a spectrogram, the counts of repeated rows, and how many of those differ from the first."""
+def build_spectrogram_box(request: Request, box: Box) -> BoxCube:
+    """Variables of a spectrogram."""
+    records = request.records
     values = cube_values(records, "counts")
     first, size = records.starts("num_energies"), records.lengths("num_energies")
     new, old = np.flatnonzero(~box.repeated), np.flatnonzero(box.repeated)
@@ -21,7 +22,8 @@ def build_spectrogram_box(records: Records, box: Box) -> tuple[dict[str, NDArray
     counts[box.time[new]] = rows_of(values, first, size, box.row[new])
     again = rows_of(values, first, size, box.row[old])
     conflicts = int((counts[box.time[old]] != again).any(axis=1).sum()) if old.size else 0
-    return {"counts": counts, **_spectrogram_state(records, box)}, int(again.sum(dtype=np.uint64)), conflicts
+    variables = {"counts": counts, **_spectrogram_state(records, box)}
+    return BoxCube(variables, int(again.sum(dtype=np.uint64)), int(box.repeated.sum()), conflicts)
 
 
 def _spectrogram_state(records: Records, box: Box) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,21 @@ TRIGGER_DETECTORS = (
     (28, 29),
 )
 """The two detector indices whose triggers each accumulator counts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxCube:
+    """The variables of one box of a request, and what the records hold beyond them."""
+
+    variables: Mapping[str, NDArray[Any]]
+    repeated_counts: int
+    repeated_bins: int
+    conflicting_bins: int
+    """Repeated bins that are not equal to those placed."""
+
+    def with_variables(self, more: Mapping[str, NDArray[Any]]) -> BoxCube:
+        """Add variables."""
+        return replace(self, variables={**self.variables, **more})
 
 
 def cube_values(records: Records, name: str) -> NDArray[Any]:
