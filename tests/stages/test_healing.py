@@ -285,3 +285,31 @@ def test_a_map_that_was_removed_is_made_again(archive_copy: Path, processed: Pat
     (archive_copy / archive.images()["path"][2]).unlink()
     assert process(archive_copy)["counts"] == {"flares_imaged": 1, "images": 4}
     assert same_for_readers(archive_copy, processed)
+
+
+# Two runs at once ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "call"), [("register_file", 2), ("stage", 2), ("publish", 1), ("publish", 5)])
+def test_two_runs_at_once_publish_everything_once(
+    delivery: Path, processed: Path, tmp_path: Path, method: str, call: int
+) -> None:
+    """A whole second run happens inside the first: who comes later is told, and what readers see is right."""
+    root = tmp_path / "archive"
+    original = getattr(Catalog, method)
+    calls = iter(range(1, 1000))
+
+    def overtaken(self: Catalog, *arguments: object, **options: object) -> object:
+        if next(calls) == call:
+            process(root, delivery)
+        return original(self, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Catalog, method, overtaken)
+        report = process(root, delivery)
+    assert all("as when this run began" in note["error"] for note in report["failed"])
+    assert same_for_readers(root, processed)
+    assert not process(root, delivery)["failed"]
+    assert same_for_readers(root, processed)
+    files = open_archive(root).files()
+    assert files["packets_in"].sum() == files["used"].sum() == len(telemetry(delivery))
