@@ -2,17 +2,24 @@
 
 from stixflow.archive.archive import Archive, open_archive
 from stixflow.archive.catalog import Catalog, FileEntry, PacketSet, Partition, Quarantined, draft_partition
+from stixflow.archive.garbage import Collected, collect
 from stixflow.archive.layout import day_key, request_key, store_path
+from stixflow.archive.releases import compare_releases, create_release, list_releases
 
 __all__ = [
     "Archive",
     "Catalog",
+    "Collected",
     "FileEntry",
     "PacketSet",
     "Partition",
     "Quarantined",
+    "collect",
+    "compare_releases",
+    "create_release",
     "day_key",
     "draft_partition",
+    "list_releases",
     "open_archive",
     "request_key",
     "store_path",

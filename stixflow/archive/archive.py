@@ -102,20 +102,25 @@ def open_archive(
     ------
     MissingFile
         If there is no archive and `create` is not given.
+    NotFound
+        If there is no such release.
     """
-    if release is not None:
-        raise NotFound(
-            f"there is no release {release!r}", expected="None: no release was made yet", advice="open it without one"
-        )
-    return Archive(root, catalog=catalog, create=create)
+    return Archive(root, release, catalog=catalog, create=create)
 
 
 class Archive:
     """Everything that is published, read lazily; each call sees one moment of the catalog."""
 
-    def __init__(self, root: str | os.PathLike[str], *, catalog: str | None = None, create: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        release: str | None = None,
+        *,
+        catalog: str | None = None,
+        create: bool = False,
+    ) -> None:
         self.root = _plain_root(root)
-        self.catalog = Catalog(catalog or _sqlite_url(self.root, create=create))
+        self.catalog = Catalog(catalog or _sqlite_url(self.root, create=create), release=release)
 
     def __repr__(self) -> str:
         totals = self.catalog.totals()

@@ -100,6 +100,8 @@ class Partition:
     state: str = "new"
     replaces: int | None = None
     created: np.datetime64 = field(default_factory=lambda: np.datetime64("NaT", "ns"))
+    collected: int | None = None
+    """When its store was removed as garbage, ns since 1970; None while it is there."""
 
 
 def draft_partition(
@@ -150,10 +152,21 @@ class Catalog:
     ----------
     url
         A SQLAlchemy URL, as ``sqlite:////data/stix/catalog.sqlite``; tables that are missing are made.
+    release
+        What `partitions`, `coverage`, `flares` and `images` show: a release, or None for what is published now.
+
+    Raises
+    ------
+    NotFound
+        If there is no such release; the message names those there are.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, release: str | None = None) -> None:
         self._engine = tables.open_database(url)
+        self.release = release
+        if release is not None:
+            self._check_release(release)
+        self._shown = tables.current if release is None else _pinned(release)
 
     def close(self) -> None:
         """Close every connection."""
@@ -337,6 +350,12 @@ class Catalog:
                     advice="reprocess it instead",
                 )
             earlier = _partition(connection, now.replaces)
+            if earlier.collected is not None:
+                raise NotFound(
+                    f"the run before the current one of {product} {key} was collected as garbage",
+                    expected="a run whose store is kept",
+                    advice="reprocess it instead",
+                )
             _flip(connection, earlier, now.id, keep_replaces=True)
             return replace(earlier, state="published")
 
@@ -360,17 +379,17 @@ class Catalog:
         request_id: int | None = None,
     ) -> list[Partition]:
         """Return the current partitions that overlap ``[start, stop)``, all resolved at one moment, by start."""
-        table = tables.partition
-        query = sa.select(table).join(tables.current, tables.current.c.partition_id == table.c.id)
+        table, shown = tables.partition, self._shown
+        query = sa.select(table).join(shown, shown.c.partition_id == table.c.id)
         query = _where(query, table, key=key, request_id=request_id).order_by(
             table.c.start, table.c.product, table.c.key
         )
         if product is not None:
             query = query.where(table.c.product.in_([product] if isinstance(product, str) else list(product)))
         if start is not None:
-            query = query.where(tables.current.c.stop > to_ns(start))
+            query = query.where(shown.c.stop > to_ns(start))
         if stop is not None:
-            query = query.where(tables.current.c.start < to_ns(stop))
+            query = query.where(shown.c.start < to_ns(stop))
         return [_read_partition(row) for row in self._rows(query)]
 
     def coverage(self) -> list[dict[str, Any]]:
@@ -386,7 +405,7 @@ class Catalog:
                 sa.func.sum(table.c.n_time).label("n_time"),
                 sa.func.sum(sa.case((table.c.complete, 0), else_=1)).label("incomplete"),
             )
-            .join(tables.current, tables.current.c.partition_id == table.c.id)
+            .join(self._shown, self._shown.c.partition_id == table.c.id)
             .group_by(table.c.product)
             .order_by(table.c.product)
         )
@@ -448,6 +467,9 @@ class Catalog:
     def flares(self, start: object = None, stop: object = None, *, flare_id: object = None) -> list[dict[str, Any]]:
         """Return the flares whose peak lies in ``[start, stop)``, by peak; times are pandas Timestamps."""
         table = tables.flare
+        if self.release is not None:
+            kept = [row for row in self._kept("flare", "peak", start, stop) if flare_id in (None, row["flare_id"])]
+            return sorted(kept, key=lambda row: (row["peak"], row["flare_id"]))
         query = (
             sa.select(
                 table,
@@ -516,6 +538,13 @@ class Catalog:
     ) -> list[dict[str, Any]]:
         """Return images of a flare, or whose interval starts in ``[start, stop)``, by start."""
         table = tables.image
+        if self.release is not None:
+            kept = [
+                row
+                for row in self._kept("image", "start", start, stop)
+                if flare_id in (None, row["flare_id"]) and image_id in (None, row["image_id"])
+            ]
+            return sorted(kept, key=lambda row: (row["start"], row["image_id"]))
         query = sa.select(table).order_by(table.c.start, table.c.image_id)
         query = _where(query, table, flare_id=None if flare_id is None else str(flare_id), image_id=image_id)
         return [_read_image(row) for row in self._rows(_between(query, table.c.start, start, stop))]
@@ -523,13 +552,14 @@ class Catalog:
     def totals(self) -> dict[str, int]:
         """Return how many files, quarantined pieces, published flares and images there are."""
         shown = sa.select(tables.flare.c.id).join(
-            tables.current, tables.current.c.partition_id == tables.flare.c.partition_id
+            self._shown, self._shown.c.partition_id == tables.flare.c.partition_id
         )
         counted = {"files": tables.file, "quarantined": tables.quarantine, "images": tables.image}
         selected = {name: sa.select(sa.func.count()).select_from(table) for name, table in counted.items()}
         selected["flares"] = sa.select(sa.func.count()).select_from(shown.subquery())
         query = sa.select(*(part.scalar_subquery().label(name) for name, part in selected.items()))
-        return self._rows(query)[0]
+        found = self._rows(query)[0]
+        return found if self.release is None else found | {kind: len(self._kept(kind[:-1])) for kind in _KEPT}
 
     # What stages have done --------------------------------------------------------------------------------------------
 
@@ -552,9 +582,43 @@ class Catalog:
         query = sa.select(table.c.item, table.c.input_digest).where(table.c.stage == stage)
         return {row["item"]: row["input_digest"] for row in self._rows(query)}
 
+    def _check_release(self, name: str) -> None:
+        known = [row["name"] for row in self._rows(sa.select(tables.release.c.name).order_by(tables.release.c.name))]
+        if name not in known:
+            raise NotFound(
+                f"there is no release {name!r}",
+                expected=f"one of {', '.join(known)}" if known else "None: no release was made yet",
+                advice="correct the name, or see `stixflow release list`",
+            )
+
+    def _kept(
+        self, kind: str, column: str = "start", start: object = None, stop: object = None
+    ) -> list[dict[str, Any]]:
+        """Return the flares or images of the release of which a time lies in ``[start, stop)``."""
+        table = tables.release_row
+        query = _where(sa.select(table.c.attrs), table, release=self.release, kind=kind)
+        rows = [from_json(row["attrs"]) for row in self._rows(query)]
+        first, last = (None if bound is None else to_ns(bound) for bound in (start, stop))
+        return [
+            row
+            for row in rows
+            if (first is None or to_ns(row[column]) >= first) and (last is None or to_ns(row[column]) < last)
+        ]
+
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with reading(self._engine) as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+_KEPT = ("flares", "images")
+"""Tables of which a release keeps the rows."""
+
+
+def _pinned(release: str) -> Any:
+    """Return, in place of the table `current`, the pointers of a release."""
+    table, mine = tables.partition, tables.release_partition
+    query = sa.select(mine.c.product, mine.c.key, mine.c.partition_id, table.c.start, table.c.stop)
+    return query.join(table, table.c.id == mine.c.partition_id).where(mine.c.release == release).subquery()
 
 
 # Pieces of queries ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 
 from stixflow.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised by one for each change of the tables, together with the step of `_MIGRATIONS` that makes it."""
 
 _BUSY_MS = 60_000
@@ -119,6 +119,7 @@ partition = Table(
     Column("replaces", BigInteger),
     Column("created", BigInteger, nullable=False),
     Column("attrs", Text, nullable=False),
+    Column("collected", BigInteger),  # when its store was removed; NULL while it is there
     Index("partition_key", "product", "key"),
     Index("partition_request", "request_id"),
 )
@@ -191,8 +192,45 @@ done = Table(
     Column("created", BigInteger, nullable=False),
 )
 
-# The step at index i brings a database of the version i + 1 to the version i + 2.
-_MIGRATIONS: tuple[tuple[str, ...], ...] = ()
+release = Table(
+    "release",
+    _metadata,
+    Column("name", Text, primary_key=True),
+    Column("note", Text, nullable=False),
+    Column("code_version", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+release_partition = Table(
+    "release_partition",
+    _metadata,
+    Column("release", ForeignKey("release.name"), primary_key=True),
+    Column("product", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("partition_id", ForeignKey("partition.id"), nullable=False),
+    Index("release_partition_id", "partition_id"),
+)
+
+release_row = Table(
+    "release_row",
+    _metadata,
+    Column("release", ForeignKey("release.name"), primary_key=True),
+    Column("kind", Text, primary_key=True),  # flare, image
+    Column("item", Text, primary_key=True),
+    Column("attrs", Text, nullable=False),
+)
+"""Flares and images as they were when the release was made: their own tables hold only the present."""
+
+garbage = Table(
+    "garbage",
+    _metadata,
+    Column("path", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+)
+"""What was found that nothing points to, and when it was first found so."""
+
+# The step at index i brings a database of the version i + 1 to the version i + 2; tables that are new are made before.
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (("ALTER TABLE partition ADD COLUMN collected BIGINT",),)
 
 
 def open_database(url: str) -> sa.Engine:

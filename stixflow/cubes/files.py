@@ -48,7 +48,7 @@ class Files(Protocol):
         """Write one object, so that it is there whole or not at all, in place of any earlier one."""
 
     def remove(self, *, first: str) -> None:
-        """Remove everything, `first` before the rest; nothing where there is nothing."""
+        """Remove everything, `first` before the rest, or the one object at the URL; nothing where there is nothing."""
 
     def unlink(self, key: str) -> None:
         """Remove one object, or nothing where there is none."""
@@ -135,9 +135,11 @@ class LocalFiles:
             part.unlink(missing_ok=True)
 
     def remove(self, *, first: str) -> None:
-        if self.path.exists():
+        if self.path.is_dir():
             (self.path / first).unlink(missing_ok=True)
             shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
 
     def unlink(self, key: str) -> None:
         (self.path / key).unlink(missing_ok=True)

@@ -269,10 +269,6 @@ class TestOpening:
         Path(archive.root).rename(tmp_path / "elsewhere")
         assert stixflow.open_archive(tmp_path / "elsewhere").verify() == []
 
-    def test_releases_do_not_exist_yet(self, archive: Archive) -> None:
-        with pytest.raises(NotFound, match=r"no release '2026\.1'"):
-            stixflow.open_archive(archive.root, release="2026.1")
-
     def test_a_bucket_needs_a_catalog(self) -> None:
         with pytest.raises(UsageError, match="no place for SQLite"):
             stixflow.open_archive("s3://bucket/root")

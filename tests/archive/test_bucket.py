@@ -8,15 +8,11 @@ from pathlib import Path
 import pytest
 import s3fs
 import xarray as xr
-from example_cubes import make_dataset
 from example_delivery import DAYS, assert_balanced, published
 from services.s3 import Bucket
 
 from stixflow.archive import Archive, open_archive
 from stixflow.compute import Serial
-from stixflow.cubes.files import open_files
-from stixflow.cubes.store import open_store, verify_store, write_store
-from stixflow.errors import StoreError
 from stixflow.stages import STAGES, run_stages
 
 
