@@ -12,7 +12,7 @@ half of the pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,7 +108,7 @@ class _Optics(NamedTuple):
         constant = ((self.mean**2 + 0.5 * np.abs(self.wave) ** 2) * total).sum(axis=-1)
         return constant, 2 * self.mean * difference * self.wave.conj(), 0.5 * across * self.wave.conj() ** 2
 
-    def only(self, keep: NDArray[np.bool_]) -> _Optics:
+    def only(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> _Optics:
         return _Optics(self.mean[keep], self.wave[keep])
 
 
@@ -156,7 +156,7 @@ def em(
     shape = measured.shape[:2]
     mean = np.broadcast_to(np.asarray(transmission, dtype=np.float64), shape)
     turn = np.exp(-1j * np.deg2rad(np.broadcast_to(np.asarray(phase, dtype=np.float64), shape)))
-    optics = _Optics(mean, 2 * modulation_amplitude(mean, harmonic) * turn)
+    optics = _Optics(mean, np.asarray(2 * modulation_amplitude(mean, harmonic) * turn, dtype=np.complex128))
     frequencies = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
     n, n_half = len(measured), (grid.shape[0] * grid.shape[1] + 1) // 2
     maps = EMMaps(
@@ -169,7 +169,7 @@ def em(
     positive = np.flatnonzero(measured.sum(axis=(1, 2)) > 0)
     for start in range(0, len(positive), _STACK):
         chosen = positive[start : start + _STACK]
-        ascent = _Ascent(measured[chosen], _Optics(*(part[chosen] for part in optics)), frequencies, grid, parameters)
+        ascent = _Ascent(measured[chosen], optics.only(chosen), frequencies, grid, parameters)
         for rows, state in ascent.run(parameters):
             _store(maps, chosen[rows], state, n_half)
     maps.image[...] /= grid.pixel_area
@@ -314,7 +314,9 @@ def _squares(first: Real, turned: Real, even: Real, odd: Real, *, power: int) ->
     return np.asarray(total + (turned**2 * (even - odd) ** power).sum(axis=1, dtype=np.float64))
 
 
-def _tables(frequencies: tuple[FloatArray, FloatArray], grid: Grid, dtype: np.dtype[np.floating], times: int) -> tuple[Real, Real]:
+def _tables(
+    frequencies: tuple[FloatArray, FloatArray], grid: Grid, dtype: np.dtype[Any], times: int
+) -> tuple[Real, Real]:
     """Cosines, with a last row of ones, and sines at multiples of the frequencies."""
     u, v = (times * part for part in frequencies)
     cosines, sines = half_table(u.tobytes(), v.tobytes(), grid.shape, grid.pixel, dtype.name)

@@ -103,7 +103,7 @@ Source = Gaussian | Loop
 
 
 class LoopArc(NamedTuple):
-    """Circles of loops on an arc of radius 1, their mean in the origin, and derivatives by the loop angle in radians."""
+    """Circles of loops on an arc of radius 1, mean in the origin, and derivatives by the loop angle in radians."""
 
     weight: FloatArray
     """(circle,) part of the flux."""

@@ -18,6 +18,7 @@ from math import lgamma
 from typing import Literal, NamedTuple
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import ImagingError, UsageError
@@ -40,6 +41,7 @@ _USUAL_STARTS = {"circle": 8, "ellipse": 12, "loop": 32}
 _STARTS_OF_SEVERAL = 24
 _FIRST_STEPS, _MOST_STEPS = 12, 300
 _PRECISION = 1e-10
+_RIDGE = 1e-12
 _STACK = 4096
 """Fits (image times start) worked on together."""
 
@@ -188,6 +190,64 @@ def fit_image(fits: Fits, grid: Grid) -> FloatArray:
     """
     plain = Grid(grid.shape, grid.pixel)
     return np.stack([source_image(fits.sources(i), plain) for i in range(len(fits.values))])
+
+
+class ModelChoice(NamedTuple):
+    """Fits of several models to the same images, and which one to take."""
+
+    candidates: tuple[ForwardFit, ...]
+    fits: tuple[Fits, ...]
+    """Of each candidate."""
+    best: NDArray[np.intp]
+    """(image,) index of the candidate to take."""
+    bic: FloatArray
+    """(image, candidate)"""
+    log_evidence: FloatArray
+    """(image, candidate)"""
+
+    def sources(self, image: int = 0) -> list[Gaussian | Loop]:
+        """Sources of the best model of one image."""
+        return self.fits[int(self.best[image])].sources(image)
+
+
+def choose_model(
+    data: xr.Dataset,
+    candidates: Sequence[ForwardFit] = (
+        ForwardFit(("circle",)),
+        ForwardFit(("ellipse",)),
+        ForwardFit(("loop",)),
+        ForwardFit(("circle", "circle")),
+    ),
+    *,
+    criterion: Literal["bic", "evidence"] = "bic",
+) -> ModelChoice:
+    """Fit several models to each image of a set of visibilities and choose the one that the data ask for.
+
+    Parameters
+    ----------
+    data
+        From `visibilities` or `from_arrays`; positions are from its phase centre.
+    criterion
+        "bic" for the least Bayesian information criterion, "evidence" for the greatest evidence (which needs a regular
+        minimum: a candidate without is passed over).
+
+    Raises
+    ------
+    UsageError
+        If there is no candidate or no such criterion.
+    """
+    if not len(candidates) or criterion not in ("bic", "evidence"):
+        raise UsageError(
+            f"{len(candidates)} candidates, criterion {criterion!r}",
+            expected="at least one ForwardFit(...); 'bic' or 'evidence'",
+            advice="correct the call",
+        )
+    vis, sigma, u, v = (data[name].to_numpy() for name in ("visibility", "sigma", "u", "v"))
+    fits = tuple(forward_fit(vis, sigma, u, v, candidate) for candidate in candidates)
+    bic = np.stack([one.bic for one in fits], axis=1)
+    log_evidence = np.stack([one.log_evidence for one in fits], axis=1)
+    score = bic if criterion == "bic" else -np.nan_to_num(log_evidence, nan=-np.inf)
+    return ModelChoice(tuple(candidates), fits, score.argmin(axis=1), bic, log_evidence)
 
 
 class _Model(NamedTuple):
@@ -396,7 +456,9 @@ class _Descent:
         for _ in range(most_steps):
             scale = curvature[:, diagonal, diagonal]
             damped = curvature.copy()
-            damped[:, diagonal, diagonal] += damping[:, None] * scale + 1e-12 * scale.max(axis=1, keepdims=True) + 1e-300
+            damped[:, diagonal, diagonal] += (
+                damping[:, None] * scale + _RIDGE * scale.max(axis=1, keepdims=True) + 1e-300
+            )
             step = -np.linalg.solve(damped, slope[..., None])[..., 0]
             expected = -(step * slope).sum(axis=1)
             trial = free + step
@@ -472,7 +534,7 @@ def _report(
     lower, upper = bounds
     with np.errstate(invalid="ignore"):
         margin = 1e-3 * np.where(np.isfinite(upper), upper - lower, 0.0)
-        at_bound = ((found.unknowns < lower + margin) | (found.unknowns > upper - margin)).any(axis=1)
+        is_low, is_high = found.unknowns < lower + margin, found.unknowns > upper - margin
     prior = np.log(np.where(np.isfinite(upper), upper - lower, 2 * np.pi)).sum(axis=1)
     orders = sum(lgamma(parameters.sources.count(kind) + 1) for kind in set(parameters.sources))
     return Fits(
@@ -485,7 +547,7 @@ def _report(
         found.chi2 + n_parameters * np.log(n_data),
         0.5 * (n_parameters * np.log(2 * np.pi) + log_volume - found.chi2) - prior + orders,
         found.converged,
-        at_bound,
+        np.asarray((is_low | is_high).any(axis=1)),
         found.agreeing,
     )
 
@@ -506,9 +568,8 @@ def _values(unknowns: FloatArray, model: _Model) -> FloatArray:
     for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
         own = unknowns[:, part]
         values[:, i, :3] = own[:, :3]
-        stretch = {"circle": 0.0, "ellipse": np.hypot(own[:, -2], own[:, -1]), "loop": own[:, min(4, own.shape[1] - 1)]}
-        values[:, i, 3] = np.exp(own[:, 3] + stretch[kind] / 2)
-        values[:, i, 4] = np.exp(own[:, 3] - stretch[kind] / 2)
+        stretch = _stretch(kind, own)
+        values[:, i, 3], values[:, i, 4] = np.exp(own[:, 3] + stretch / 2), np.exp(own[:, 3] - stretch / 2)
         if kind == "ellipse":
             values[:, i, 5] = np.rad2deg(np.arctan2(own[:, 5], own[:, 4]) / 2) % 180.0
         elif kind == "loop":
@@ -518,6 +579,13 @@ def _values(unknowns: FloatArray, model: _Model) -> FloatArray:
     return values
 
 
+def _stretch(kind: str, own: FloatArray) -> FloatArray:
+    """Logarithm of the ratio of the widths (fit,)."""
+    if kind == "circle":
+        return np.zeros(len(own))
+    return np.asarray(np.hypot(own[:, 4], own[:, 5]) if kind == "ellipse" else own[:, 4])
+
+
 def _fisher_errors(unknowns: FloatArray, covariance: FloatArray, model: _Model) -> FloatArray:
     errors = np.full((len(unknowns), len(model.kinds), len(PARAMETERS)), np.nan)
     for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
@@ -525,13 +593,12 @@ def _fisher_errors(unknowns: FloatArray, covariance: FloatArray, model: _Model) 
         slopes = np.zeros((len(unknowns), len(PARAMETERS), own.shape[1]))
         slopes[:, [0, 1, 2], [0, 1, 2]] = 1.0
         width = np.exp(own[:, 3])
-        stretch, by_stretch = np.zeros(len(own)), np.zeros_like(own)
+        stretch, by_stretch = np.maximum(_stretch(kind, own), 1e-12), np.zeros_like(own)
         if kind == "ellipse":
-            stretch = np.maximum(np.hypot(own[:, 4], own[:, 5]), 1e-12)
             by_stretch[:, 4:] = own[:, 4:] / stretch[:, None]
             slopes[:, 5, 4:] = np.rad2deg(0.5) * np.stack([-own[:, 5], own[:, 4]], axis=1) / stretch[:, None] ** 2
         elif kind == "loop":
-            stretch, by_stretch[:, 4] = own[:, 4], 1.0
+            by_stretch[:, 4] = 1.0
             slopes[:, [5, 6], [5, 6]] = np.rad2deg(1.0)
         for row, sign in ((3, 0.5), (4, -0.5)):
             size = width * np.exp(sign * stretch)
@@ -563,7 +630,9 @@ def _noise_errors(
         repeated = [np.repeat(array[part], n_noise, axis=0) for array in (sigma, *bounds, unknowns)]
         descent = _Descent(model, noisy.reshape(-1, vis.shape[1]), *repeated[:3])
         refitted, _, _ = descent.run(repeated[3], np.arange(len(repeated[3])), _MOST_STEPS)
-        errors[part] = _scatter(_values(refitted, model).reshape(-1, n_noise, *values.shape[1:]), values[part], model.kinds)
+        errors[part] = _scatter(
+            _values(refitted, model).reshape(-1, n_noise, *values.shape[1:]), values[part], model.kinds
+        )
     return errors
 
 
@@ -580,7 +649,9 @@ def _scatter(noisy: FloatArray, values: FloatArray, kinds: tuple[str, ...]) -> F
 
 def _matched(noisy: FloatArray, values: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
     """Exchange sources of one kind so that their positions are nearest to those of the best fit."""
-    orders = [order for order in permutations(range(len(kinds))) if all(kinds[i] == kinds[j] for i, j in enumerate(order))]
+    orders = [
+        order for order in permutations(range(len(kinds))) if all(kinds[i] == kinds[j] for i, j in enumerate(order))
+    ]
     distance = [((noisy[:, :, order, 1:3] - values[:, None, :, 1:3]) ** 2).sum(axis=(2, 3)) for order in orders]
     nearest = np.array(orders)[np.argmin(distance, axis=0)]
     return np.take_along_axis(noisy, nearest[..., None], axis=2)
@@ -591,7 +662,8 @@ def _source(kind: str, values: FloatArray) -> Gaussian | Loop:
     if kind == "loop":
         return Loop(*numbers)
     angle = 0.0 if kind == "circle" else numbers[5]
-    return Gaussian(*numbers[:5], angle)
+    flux, x, y, major, minor = numbers[:5]
+    return Gaussian(flux, x, y, major, minor, angle)
 
 
 def _check(vis: ComplexArray, sigma: FloatArray, parameters: ForwardFit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -11,74 +12,85 @@ import xarray as xr
 from stixflow.errors import UsageError
 from stixflow.imaging.back_projection import BackProjection, back_project
 from stixflow.imaging.clean import Clean, clean, natural_beam
-from stixflow.imaging.grids import Grid
-from stixflow.imaging.visibilities import recenter
+from stixflow.imaging.em import EM, em
+from stixflow.imaging.forward import sum_case
+from stixflow.imaging.forward_fit import PARAMETERS, ForwardFit, fit_image, forward_fit
+from stixflow.imaging.grids import FloatArray, Grid
+from stixflow.imaging.mem_ge import MemGE, mem_ge
+from stixflow.imaging.visibilities import phase_correction, recenter
 
-Method = BackProjection | Clean
+Method = BackProjection | Clean | EM | MemGE | ForwardFit
 
-_METHODS: dict[str, type[Method]] = {"bp": BackProjection, "clean": Clean}
+_METHODS: dict[str, type[Method]] = {
+    "bp": BackProjection, "clean": Clean, "em": EM, "mem_ge": MemGE, "forward_fit": ForwardFit,
+}  # fmt: skip
 _NAMES = {kind: name for name, kind in _METHODS.items()}
 _CARRIED = (
     "time_start", "time_stop", "energy_low", "energy_high", "counts", "background_counts", "net_counts", "live_time",
     "exposure", "total_flux", "location_x", "location_y", "rcr", "center_x", "center_y",
 )  # fmt: skip
+_MAPS = "image", "y", "x"
+_NEEDED_FOR_EM = "rate", "transmission", "detector"
+_CHUNK_BYTES = 256 << 20
+_MAPS_KEPT = 4
+"""Maps of an image that are in memory at once, at most (CLEAN: image, components, residual)."""
 
 
 def reconstruct(data: xr.Dataset, grid: Grid, method: str | Method = "clean") -> xr.Dataset:
     """Images of a stack of visibilities.
 
+    Images do not depend on the stack that they are part of: to bound memory, or to share the work, call this on the
+    parts that `chunks` gives.
+
     Parameters
     ----------
     data
-        From `visibilities` or `from_arrays`.
+        From `visibilities` or `from_arrays`; "em" needs the rates that only the former has.
     grid
         Pixels of the maps. With a centre, the visibilities are shifted to it; without, each map is centred on the phase
         centre of its visibilities.
     method
-        "clean" or "bp" with its usual parameters, or `Clean(...)`, `BackProjection(...)`.
+        "clean", "bp", "mem_ge", "em" or "forward_fit" with its usual parameters, or `Clean(...)`,
+        `BackProjection(...)`, `MemGE(...)`, `EM(...)`, `ForwardFit(...)`.
 
     Returns
     -------
     Dataset with `image` (image, y, x), whose coordinates x and y are arcsec from the middle of each map, and the
-    position of that middle in the STIX frame as `center_x`, `center_y` (image). CLEAN maps are per arcsec²;
-    back-projections have the unit of the visibilities. Attributes name the method and its parameters.
+    position of that middle in the STIX frame as `center_x`, `center_y` (image). Maps are per arcsec², but for
+    back-projections, which have the unit of the visibilities. Beside it what the method knows of its result: its
+    iterations, whether it converged, its misfit; fits have `fit` and `fit_error` (image, source, parameter). Attributes
+    name the method and its parameters.
 
     Raises
     ------
     UsageError
-        If there is no such method.
+        If there is no such method, or the data lack what it needs.
+    ImagingError
+        If the data are not usable; the message says why.
     """
     parameters = find_method(method)
     if grid.center is not None:
         data = recenter(data, grid.center)
-    vis, u, v = (data[name].to_numpy() for name in ("visibility", "u", "v"))
-    unit = data["visibility"].attrs.get("units", "")
-    maps = "image", "y", "x"
-    attrs: dict[str, Any] = {"method": _NAMES[type(parameters)], **_plain(asdict(parameters))}
-    if isinstance(parameters, Clean):
-        cleaned = clean(vis, u, v, grid, parameters)
-        unit_map = f"{unit} / arcsec2" if not unit.endswith(")") else f"{unit[:-1]} arcsec2)"
-        residual = cleaned.residual
-        variables: dict[str, Any] = {
-            "image": (maps, cleaned.image, {"units": unit_map, "long_name": "brightness"}),
-            "components": (maps, cleaned.components, {"units": unit, "long_name": "flux of the CLEAN components"}),
-            "residual": (maps, residual, {"units": unit, "long_name": "residual of the dirty map"}),
-            "iterations": ("image", cleaned.iterations, {"long_name": "components subtracted"}),
-            "component_flux": ("image", cleaned.components.sum(axis=(1, 2)), {"units": unit}),
-            "residual_rms": ("image", np.sqrt((residual**2).mean(axis=(1, 2))), {"units": unit}),
-            "residual_max": ("image", residual.max(axis=(1, 2)), {"units": unit}),
-        }
-        attrs["beam_fwhm"] = parameters.beam_fwhm or natural_beam(u, v, parameters.weighting)
-    else:
-        dirty = back_project(vis, u, v, grid, parameters)
-        variables = {"image": (maps, dirty, {"units": unit, "long_name": "back-projection (not per arcsec²)"})}
+    variables, attrs = _RUNS[type(parameters)](data, grid, parameters)
     carried = {name: data[name].variable for name in _CARRIED if name in data}
     offsets = {
         name: (name, values, {"units": "arcsec", "long_name": f"{name} from the middle of the map, STIX frame"})
         for name, values in (("x", grid.offset_x), ("y", grid.offset_y))
     }
-    attrs |= {"pixel_y_arcsec": grid.pixel[0], "pixel_x_arcsec": grid.pixel[1]}
-    return xr.Dataset(variables | carried, coords=offsets, attrs=data.attrs | attrs)
+    given = {"method": _NAMES[type(parameters)], **_plain(asdict(parameters))}
+    pixel = {"pixel_y_arcsec": grid.pixel[0], "pixel_x_arcsec": grid.pixel[1]}
+    return xr.Dataset(carried | variables, coords=offsets, attrs=data.attrs | given | attrs | pixel)
+
+
+def chunks(data: xr.Dataset, grid: Grid, *, budget_bytes: int = _CHUNK_BYTES) -> Iterator[xr.Dataset]:
+    """Cut a stack so that the maps of a part fit in `budget_bytes`: the items for a cluster, or for a loop.
+
+    The images of the parts, joined along `image`, are those of the whole.
+    """
+    per_image = grid.shape[0] * grid.shape[1] * 8 * _MAPS_KEPT
+    step = max(budget_bytes // per_image, 1)
+    for start in range(0, data.sizes["image"], step):
+        yield data.isel(image=slice(start, start + step))
 
 
 def find_method(method: str | Method) -> Method:
@@ -89,18 +101,146 @@ def find_method(method: str | Method) -> Method:
     UsageError
         If there is no such method.
     """
-    if isinstance(method, BackProjection | Clean):
+    if isinstance(method, Method):
         return method
     if isinstance(method, str) and method in _METHODS:
         return _METHODS[method]()
     raise UsageError(
         f"no imaging method {method!r}",
-        expected=f"one of {', '.join(map(repr, _METHODS))}, or BackProjection(...), Clean(...)",
+        expected=f"one of {', '.join(map(repr, _METHODS))}, or {', '.join(kind.__name__ for kind in _NAMES)}(...)",
         advice="choose one of them",
     )
 
 
+def arrays(data: xr.Dataset) -> tuple[Any, Any, Any, Any]:
+    """Visibilities, errors, u and v of a set as arrays."""
+    vis, sigma, u, v = (data[name].to_numpy() for name in ("visibility", "sigma", "u", "v"))
+    return vis, sigma, u, v
+
+
+def column_phase(data: xr.Dataset) -> FloatArray:
+    """Phase (image, visibility), degrees, added on the way from the columns to the visibilities of a set."""
+    x, y = (data[name].to_numpy()[:, None] for name in ("center_x", "center_y"))
+    shift = 360.0 * (x * data["u"].to_numpy() + y * data["v"].to_numpy())
+    own = (
+        phase_correction(data["detector"].to_numpy()) + sum_case(data.attrs.get("rows", "top+bottom")).phase_offset_deg
+    )
+    return np.asarray(own - shift)
+
+
+Result = tuple[dict[str, Any], dict[str, Any]]
+
+
+def _back_projected(data: xr.Dataset, grid: Grid, parameters: BackProjection) -> Result:
+    vis, _, u, v = arrays(data)
+    text = "back-projection (not per arcsec²)"
+    return {"image": (_MAPS, back_project(vis, u, v, grid, parameters), _attrs(text, _unit(data)))}, {}
+
+
+def _cleaned(data: xr.Dataset, grid: Grid, parameters: Clean) -> Result:
+    vis, _, u, v = arrays(data)
+    maps, unit = clean(vis, u, v, grid, parameters), _unit(data)
+    residual = maps.residual
+    return {
+        "image": (_MAPS, maps.image, _attrs("brightness", _per_area(unit))),
+        "components": (_MAPS, maps.components, _attrs("flux of the CLEAN components", unit)),
+        "residual": (_MAPS, residual, _attrs("residual of the dirty map", unit)),
+        "iterations": ("image", maps.iterations, _attrs("components subtracted")),
+        "component_flux": ("image", maps.components.sum(axis=(1, 2)), _attrs("flux of the components", unit)),
+        "residual_rms": ("image", np.sqrt((residual**2).mean(axis=(1, 2))), _attrs("rms of the residual", unit)),
+        "residual_max": ("image", residual.max(axis=(1, 2)), _attrs("peak of the residual", unit)),
+    }, {"beam_fwhm": parameters.beam_fwhm or natural_beam(u, v, parameters.weighting)}
+
+
+def _maximised(data: xr.Dataset, grid: Grid, parameters: EM) -> Result:
+    missing = [name for name in _NEEDED_FOR_EM if name not in data.variables]
+    if missing:
+        raise UsageError(
+            f"no {', '.join(missing)} in the data",
+            expected="the rates of the columns, which expectation maximisation starts from",
+            advice="make the data with `visibilities`, or choose another method",
+        )
+    case = sum_case(data.attrs.get("rows", "top+bottom"))
+    rates, transmission, u, v = (data[name].to_numpy() for name in ("rate", "transmission", "u", "v"))
+    maps = em(rates, transmission, column_phase(data), u, v, grid, parameters, harmonic=case.harmonic)
+    unit = data["rate"].attrs.get("units", "")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviation = np.nansum(((rates - maps.rates) / data["rate_sigma"].to_numpy()) ** 2, axis=(1, 2))
+    return {
+        "image": (_MAPS, maps.image, _attrs("brightness", _per_area(unit))),
+        "iterations": ("image", maps.iterations, _attrs("updates")),
+        "converged": ("image", maps.converged, _attrs("the stop rule was met")),
+        "cstat": ("image", maps.cstat, _attrs("C-statistic of the rates, per column", unit)),
+        "chi2": ("image", deviation, _attrs("squared deviations of the rates over their errors", "1")),
+        "flux": ("image", _flux(maps.image, grid), _attrs("flux of the map", unit)),
+    }, {}
+
+
+def _most_entropy(data: xr.Dataset, grid: Grid, parameters: MemGE) -> Result:
+    vis, sigma, u, v = arrays(data)
+    flux = data["total_flux"].to_numpy() if parameters.flux == "counts" and "total_flux" in data else None
+    maps, unit = mem_ge(vis, sigma, u, v, grid, parameters, flux=flux), _unit(data)
+    return {
+        "image": (_MAPS, maps.image, _attrs("brightness", _per_area(unit))),
+        "iterations": ("image", maps.iterations, _attrs("Newton steps")),
+        "converged": ("image", maps.converged, _attrs("the duality gap is within the tolerance")),
+        "duality_gap": ("image", maps.duality_gap, _attrs("most that the objective is above the least possible", "1")),
+        "objective": ("image", maps.objective, _attrs("misfit and weighted relative entropy", "1")),
+        "chi2": ("image", maps.chi2, _attrs("squared deviations of the visibilities over their errors", "1")),
+        "flux": ("image", maps.flux, _attrs("flux of the map, given to the method", unit)),
+        "regularisation": ("image", maps.regularisation, _attrs("weight of the entropy, lambda")),
+    }, {}
+
+
+def _fitted(data: xr.Dataset, grid: Grid, parameters: ForwardFit) -> Result:
+    vis, sigma, u, v = arrays(data)
+    fits, unit = forward_fit(vis, sigma, u, v, parameters), _unit(data)
+    by_source = "image", "source", "parameter"
+    text = "flux in the unit of the visibilities, arcsec from the middle of the map, degrees from +x to +y"
+    return {
+        "image": (_MAPS, fit_image(fits, grid), _attrs("brightness of the fitted sources", _per_area(unit))),
+        "fit": (by_source, fits.values, {"long_name": f"parameters of the sources: {text}"}),
+        "fit_error": (by_source, fits.errors, {"long_name": f"standard errors of the parameters: {text}"}),
+        "parameter": ("parameter", np.array(PARAMETERS)),
+        "kind": ("source", np.array(fits.kinds)),
+        "chi2": ("image", fits.chi2, _attrs("squared deviations of the visibilities over their errors", "1")),
+        "reduced_chi2": ("image", fits.chi2 / fits.degrees_of_freedom, _attrs("chi2 per degree of freedom", "1")),
+        "bic": ("image", fits.bic, _attrs("Bayesian information criterion; the smaller, the better the model", "1")),
+        "log_evidence": ("image", fits.log_evidence, _attrs("log of the evidence, for flat priors", "1")),
+        "converged": ("image", fits.converged, _attrs("the fit ended in a minimum")),
+        "at_bound": ("image", fits.at_bound, _attrs("a parameter lies at a bound")),
+        "agreeing_starts": ("image", fits.agreeing_starts, _attrs("fits that found this minimum")),
+        "flux": ("image", fits.values[:, :, 0].sum(axis=1), _attrs("flux of all sources", unit)),
+    }, {"degrees_of_freedom": fits.degrees_of_freedom}
+
+
+_RUNS: dict[type[Method], Callable[..., Result]] = {
+    BackProjection: _back_projected, Clean: _cleaned, EM: _maximised, MemGE: _most_entropy, ForwardFit: _fitted,
+}  # fmt: skip
+
+
+def _flux(images: Any, grid: Grid) -> FloatArray:
+    return np.asarray(images.sum(axis=(1, 2), dtype=np.float64) * grid.pixel_area)
+
+
+def _unit(data: xr.Dataset) -> str:
+    return str(data["visibility"].attrs.get("units", ""))
+
+
+def _per_area(unit: str) -> str:
+    return f"{unit} / arcsec2" if not unit.endswith(")") else f"{unit[:-1]} arcsec2)"
+
+
+def _attrs(long_name: str, units: str = "") -> dict[str, str]:
+    return {"long_name": long_name} | ({"units": units} if units else {})
+
+
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
     """Parameters as attributes that any file format takes."""
-    return {name: "none" if value is None else str(value) if isinstance(value, tuple) else value
-            for name, value in parameters.items()}  # fmt: skip
+    return {name: _plain_value(value) for name, value in parameters.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    return "none" if value is None else str(value) if isinstance(value, tuple) else value
