@@ -54,9 +54,10 @@ def test_nothing_is_found_that_was_not_put_in(result: dict[str, Any]) -> None:
 
 
 def test_every_flare_is_found_when_it_was(result: dict[str, Any]) -> None:
+    """Quick-look counts are so coarse that the top of a flare is flat for a minute or two."""
     for flare in result["flares"]:
         apart = np.datetime64(flare["found"]["peak"]) - np.datetime64(flare["truth"]["peak"])
-        assert abs(apart) <= np.timedelta64(20, "s"), flare
+        assert abs(apart) <= np.timedelta64(60, "s"), flare
 
 
 def test_positions(result: dict[str, Any]) -> None:

@@ -313,3 +313,9 @@ def test_two_runs_at_once_publish_everything_once(
     assert same_for_readers(root, processed)
     files = open_archive(root).files()
     assert files["packets_in"].sum() == files["used"].sum() == len(telemetry(delivery))
+
+
+def test_an_archive_without_its_catalog_is_made_anew_from_its_packets(processed: Path, tmp_path: Path) -> None:
+    report = process(tmp_path / "archive", processed / "packets")
+    assert not report["failed"]
+    assert same_for_readers(tmp_path / "archive", processed)
