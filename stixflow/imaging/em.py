@@ -38,7 +38,9 @@ class EM:
     Parameters
     ----------
     tolerance
-        Stop where the squared residual, projected back, is this part of what Poisson noise makes of it.
+        Stop where the squared residual, projected back, is this part of what Poisson noise makes of it. As in the
+        ground software, the noise is that of as many counts as the rates say in their own unit, so that bright sources
+        are taken further than faint ones.
     max_iterations
         Most updates.
     precision
