@@ -23,6 +23,11 @@ def request_key(request_id: int, seq_control: int | None) -> str:
     return f"{int(request_id)}-{0 if seq_control is None else int(seq_control)}"
 
 
+def run_key(start: int, duration: int) -> str:
+    """Return the key of a calibration run's partition, onboard start and duration: ``659318519-84000``."""
+    return f"{int(start)}-{int(duration)}"
+
+
 def store_path(product: str, key: str, day: date, run_id: str) -> str:
     """Return where a partition's store lies below the root: ``{product}/v1/2022/11/09/[{key}/]{run_id}.zarr``."""
     if product not in PRODUCTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ import numpy as np
 
 from stixflow.archive.layout import join_url, store_path
 from stixflow.cubes.files import local_copy
+from stixflow.cubes.model import PRODUCTS
+from stixflow.cubes.sources import record_names
 from stixflow.cubes.store import StoreRecord, verify_store, write_store
 from stixflow.errors import BalanceError, StoreError
 from stixflow.jobs.kept import Reject, read_kept, write_reject
@@ -71,50 +73,68 @@ def build(job: BuildJob) -> Built | None:
     if job.product == "ephemeris":
         return _build_ephemeris(job)
     packets = concat([_read_set(job.root, path, digest) for path, digest in job.inputs])
-    records = decode(packets)[job.product]
-    if job.product == "ql_lightcurve":
-        return _build_day(job, records, packets)
-    return _build_request(job, records, packets)
+    records = list(decode(packets, products=record_names(job.product)).values())
+    return _BUILDERS[PRODUCTS[job.product].partition](job, records, packets)
 
 
 def _read_set(root: str, path: str, digest: str) -> Packets:
     return Packets.from_bytes(read_kept(root, path, digest), file=path)
 
 
-def _build_day(job: BuildJob, records: Records, packets: Packets) -> Built | None:
-    from stixflow.cubes.build import build_lightcurve
+def _build_day(job: BuildJob, records: Sequence[Records], packets: Packets) -> Built | None:
+    from stixflow.cubes.build import amount_of, build_day
 
     day = date.fromisoformat(job.key)
-    cube = build_lightcurve(records)
+    (only,) = records
+    cube = build_day(job.product, only)
     inside = TimeRange.of_day(day).covers(cube["time"].to_numpy())
     if not inside.any():
         return None
     kept = cube.isel(time=np.flatnonzero(inside))
     books = dict(cube.attrs["books"])
     kept.attrs["books"] = books | {
-        "counts": int(kept["counts"].values.sum(dtype=np.uint64)),
-        "counts_of_neighbouring_days": int(cube["counts"].values[~inside].sum(dtype=np.uint64)),
+        "counts": amount_of(kept),
+        "counts_of_neighbouring_days": amount_of(cube) - amount_of(kept),
     }
     unplaced = int(books["unplaced_packets"])
     missing = f"{unplaced} packets with other energy bins than the rest of the day" if unplaced else ""
     return _write(job, day, [kept], packets, complete=not unplaced, missing=missing)
 
 
-def _count_home(packets: Packets, day: date) -> int:
-    """Count the packets that start on a day; those from its neighbours only lend it their samples."""
-    return int((scet_to_utc(packets.keys().start).astype("datetime64[D]") == np.datetime64(day)).sum())
+def _build_run(job: BuildJob, records: Sequence[Records], packets: Packets) -> Built | None:
+    from stixflow.cubes.build import build_calibration
+
+    runs = [cube for one in records for cube in build_calibration(one)]
+    _check_single(job, len(runs), "runs")
+    (cube,) = runs
+    day = cube["time_start"].to_numpy()[0].astype("datetime64[D]").astype(date)
+    missing = "; ".join(cube.attrs["missing"])
+    return _write(job, day, [cube], packets, complete=cube.attrs["complete"], missing=missing)
 
 
-def _build_request(job: BuildJob, records: Records, packets: Packets) -> Built | None:
-    from stixflow.cubes.build import build_requests
-
-    requests = build_requests(records)
-    if len(requests) != 1:
+def _check_single(job: BuildJob, found: int, what: str) -> None:
+    if found != 1:
         raise BalanceError(
-            f"the packet sets of {job.product} {job.key} hold {len(requests)} requests",
+            f"the packet sets of {job.product} {job.key} hold {found} {what}",
             expected="one",
             advice="report this with the packet sets",
         )
+
+
+def _count_home(job: BuildJob, packets: Packets, day: date) -> int:
+    """Count the packets that start on a day; those from its neighbours only lend it their samples."""
+    from stixflow.cubes.build import place
+
+    records = decode(packets, products=record_names(job.product)).values()
+    start = np.concatenate([place(one).start for one in records])
+    return int((scet_to_utc(start).astype("datetime64[D]") == np.datetime64(day)).sum())
+
+
+def _build_request(job: BuildJob, records: Sequence[Records], packets: Packets) -> Built | None:
+    from stixflow.cubes.build import build_requests
+
+    requests = [request for one in records for request in build_requests(one)]
+    _check_single(job, len(requests), "requests")
     request = requests[0]
     if not request.datasets:
         return None
@@ -128,6 +148,13 @@ def _build_request(job: BuildJob, records: Records, packets: Packets) -> Built |
         complete=request.complete,
         missing="; ".join(request.missing),
     )
+
+
+_BUILDERS: dict[str, Callable[[BuildJob, Sequence[Records], Packets], Built | None]] = {
+    "day": _build_day,
+    "request": _build_request,
+    "run": _build_run,
+}
 
 
 def _summary(datasets: Sequence[xr.Dataset]) -> dict[str, Any]:
@@ -174,9 +201,9 @@ def _write(job: BuildJob, day: date, datasets: Sequence[xr.Dataset], packets: Pa
 def _packet_books(job: BuildJob, day: date, packets: Packets) -> dict[str, Any]:
     """Count the packets used and those that contradict them, and put the latter into quarantine."""
     refused = [Packets.from_bytes(entry.data) for entry in packets.rejected]
-    on_day = job.product == "ql_lightcurve"
+    on_day = PRODUCTS[job.product].partition == "day"
     return {
-        "n_home": _count_home(packets, day) if on_day else len(packets),
+        "n_home": _count_home(job, packets, day) if on_day else len(packets),
         "conflicts": tuple(write_reject(job.root, entry) for entry in packets.rejected),
-        "n_conflicts": sum(_count_home(one, day) for one in refused) if on_day else len(refused),
+        "n_conflicts": sum(_count_home(job, one, day) for one in refused) if on_day else len(refused),
     }

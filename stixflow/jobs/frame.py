@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stixflow.archive.layout import day_key, request_key
+from stixflow.archive.layout import day_key, request_key, run_key
+from stixflow.cubes.build import Place, place
+from stixflow.cubes.model import PRODUCTS
+from stixflow.cubes.sources import SOURCES, product_of, record_names
 from stixflow.errors import BalanceError, InputFileError
 from stixflow.jobs.kept import Reject, write_kept, write_reject
-from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode, read_packets
+from stixflow.telemetry import Decoded, Packets, Quarantined, Records, consistent, decode, read_packets
+from stixflow.telemetry.layouts import type_name
 from stixflow.time import TICKS_PER_SECOND, iso, scet_to_utc, to_utc
 
 UNDECODED = "undecoded"
@@ -25,6 +30,7 @@ _MIDNIGHT_MARGIN = 5 * TICKS_PER_SECOND
 _LAUNCH = 634_694_400 << 16
 # Real packets of light curves are written 0.3 to 6.8 s after their last sample.
 _LONGEST_DELAY = 3600 * TICKS_PER_SECOND
+_ON_REQUEST = ("aspect",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +84,11 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
         packets = read_packets(job.path)
     except InputFileError as error:
         return NotTelemetry(str(error))
-    decoded = decode(packets)
-    unusable = list(_once((*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets))))
-    good = packets.select(~np.isin(packets.offset, [entry.offset for entry in unusable]))
-    sets = [_write_set(job.root, route, good) for route in _routes(good)]
+    decoded = decode(packets, products=record_names())
+    places = _places(packets, decoded)
+    unusable = list(_once((*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets, places))))
+    good = ~np.isin(packets.offset, [entry.offset for entry in unusable])
+    sets = [_write_set(job.root, route, packets) for route in _routes(packets, places, good)]
     rejected = tuple(write_reject(job.root, entry) for entry in (*packets.rejected, *unusable))
     accounting = packets.accounting
     framed = Framed(
@@ -125,20 +132,38 @@ def _contradictory(packets: Packets, decoded: Mapping[str, Records]) -> Iterator
             yield from (packets.quarantine(where[entry.data], entry.reason, entry.expected) for entry in refused)
 
 
-def _implausible(packets: Packets) -> list[Quarantined]:
+def _places(packets: Packets, decoded: Decoded) -> Place:
+    """Say where each packet belongs; -1 where its type has no cube or it could not be decoded."""
+    found = Place(*(np.full(len(packets), -1, dtype=np.int64) for _ in range(4)))
+    names = packets.product()
+    decodable = ~np.isin(packets.offset, [entry.offset for entry in decoded.rejected])
+    for name, records in decoded.items():
+        rows = np.flatnonzero((names == name) & decodable)
+        mine = place(records)
+        for part in ("start", "stop", "first", "second"):
+            getattr(found, part)[rows] = getattr(mine, part)
+    return found
+
+
+def _implausible(packets: Packets, places: Place) -> list[Quarantined]:
     """Refuse packets whose data time contradicts their header: they would be published on a wrong day."""
-    keys = packets.keys()
-    dated, delay = keys.start >= 0, packets.scet - keys.stop
-    early, late = packets.scet < keys.start, delay > _LONGEST_DELAY
-    wrong = dated & ((keys.start < _LAUNCH) | early | late | ~packets.synced)
+    dated, delay = places.start >= 0, packets.scet - places.stop
+    early, late = packets.scet < places.start, (delay > _LONGEST_DELAY) & ~_is_any_age(packets)
+    wrong = dated & ((places.start < _LAUNCH) | early | late | ~packets.synced)
     return [
         packets.quarantine(
             int(row),
-            f"data time {_when(keys.start[row])} does not go with header time {_when(packets.scet[row])}",
+            f"data time {_when(places.start[row])} does not go with header time {_when(packets.scet[row])}",
             "a synchronised clock, data after launch that end at most an hour before the header",
         )
         for row in np.flatnonzero(wrong)
     ]
+
+
+def _is_any_age(packets: Packets) -> NDArray[np.bool_]:
+    """Tell which packets hold data that may have been asked for long after they were taken."""
+    on_request = [type_name(one) for product in _ON_REQUEST for one in SOURCES[product]]
+    return np.isin(packets.product(), on_request)
 
 
 def _when(scet: Any) -> str:
@@ -153,29 +178,43 @@ class _Route:
     n_home: int
 
 
-def _routes(packets: Packets) -> Iterator[_Route]:
+def _routes(packets: Packets, places: Place, good: NDArray[np.bool_]) -> Iterator[_Route]:
     """Yield which packets belong to which partition."""
-    products, keys = packets.product(), packets.keys()
-    for product in np.unique(products).tolist():
-        rows = np.flatnonzero(products == product)
-        if product == "ql_lightcurve":
-            yield from _day_routes(product, rows, keys.start[rows], keys.stop[rows])
-        elif product in ("sci_pixels", "sci_spectrogram"):
-            pairs = np.stack([keys.request_id[rows], keys.seq_control[rows]], axis=1)
-            for request_id, seq_control in np.unique(pairs, axis=0).tolist():
-                mine = rows[(pairs == (request_id, seq_control)).all(axis=1)]
-                yield _Route(product, request_key(request_id, seq_control), mine, len(mine))
+    types, kinds = packets.types()
+    names = [product_of(packet_type) for packet_type in types]
+    for product in sorted({name for name in names if name}):
+        rows = np.flatnonzero(good & np.isin(kinds, [index for index, name in enumerate(names) if name == product]))
+        if not rows.size:
+            continue
+        if PRODUCTS[product].partition == "day":
+            yield from _day_routes(product, rows, places.start[rows], places.stop[rows])
         else:
-            yield _Route(UNDECODED, product.replace(",", "-"), rows, len(rows))
+            yield from _numbered_routes(product, rows, places.first[rows], places.second[rows])
+    for index, packet_type in enumerate(types):
+        rows = np.flatnonzero(good & (kinds == index))
+        if names[index] is None and rows.size:
+            yield _Route(UNDECODED, type_name(packet_type).replace(",", "-"), rows, len(rows))
+
+
+def _numbered_routes(product: str, rows: Any, first: Any, second: Any) -> Iterator[_Route]:
+    name = run_key if PRODUCTS[product].partition == "run" else request_key
+    pairs = np.stack([first, second], axis=1)
+    for one, other in np.unique(pairs, axis=0).tolist():
+        mine = rows[(pairs == (one, other)).all(axis=1)]
+        yield _Route(product, name(one, other), mine, len(mine))
 
 
 def _day_routes(product: str, rows: Any, start: Any, stop: Any) -> Iterator[_Route]:
     home = scet_to_utc(start).astype("datetime64[D]")
     first = scet_to_utc(start - _MIDNIGHT_MARGIN).astype("datetime64[D]")
     last = scet_to_utc(stop + _MIDNIGHT_MARGIN).astype("datetime64[D]")
-    for day in np.unique(np.concatenate([first, last])):
+    for day in np.unique(np.concatenate([_days_from_to(*span) for span in set(zip(first, last, strict=True))])):
         touched = (first <= day) & (last >= day)
         yield _Route(product, day_key(day.astype(date)), rows[touched], int((home == day).sum()))
+
+
+def _days_from_to(first: np.datetime64, last: np.datetime64) -> NDArray[np.datetime64]:
+    return np.arange(first, last + np.timedelta64(1, "D"))
 
 
 def _write_set(root: str, route: _Route, packets: Packets) -> SetRecord:

@@ -15,6 +15,7 @@ Problem = tuple[str, NDArray[np.intp]]
 _N_PIXELS = 12
 _N_DETECTORS = 32
 _N_SUBSPECTRA = 8
+_N_ADC_CHANNELS = 1024
 _SYNC_LOST = 1 << 47
 _NO_CLOCK = "the onboard clock was not synchronised, so the data have no date"
 
@@ -106,15 +107,23 @@ def _aspect_problems(records: Records) -> list[Problem]:
 def _calibration_problems(records: Records) -> list[Problem]:
     packet = records.parents("num_structures")
     subspectrum = records["subspec_id"].astype(np.intp)
-    points = np.stack([records[f"subspec{n}_num_points_minus_1"] for n in range(1, _N_SUBSPECTRA + 1)], axis=1)
-    expected = points.astype(np.int64)[packet, subspectrum] + 1
-    unused = ~(records["subspec_mask"].astype(np.int64)[packet] >> subspectrum & 1).astype(np.bool_)
+    points, summed, lowest = (
+        np.stack([records[f"subspec{n}_{part}"] for n in range(1, _N_SUBSPECTRA + 1)], axis=1).astype(np.int64)
+        for part in ("num_points_minus_1", "num_summed_minus_1", "lowest_channel")
+    )
+    in_use = (records["subspec_mask"].astype(np.int64)[:, None] >> np.arange(_N_SUBSPECTRA) & 1).astype(np.bool_)
+    beyond = in_use & (lowest + (points + 1) * (summed + 1) > _N_ADC_CHANNELS)
     return [
         _data_clock(records),
         ("duration is zero", np.flatnonzero(records["duration"] == 0)),
+        ("no subspectrum is in use", np.flatnonzero(~in_use.any(axis=1))),
+        ("a subspectrum ends above channel 1023", np.flatnonzero(beyond.any(axis=1))),
         ("pixel above 11", packet[records["pixel_id"] >= _N_PIXELS]),
-        ("a subspectrum that is not in use", packet[unused]),
-        ("number of points is not that of the subspectrum", packet[records["num_points"] != expected]),
+        ("a subspectrum that is not in use", packet[~in_use[packet, subspectrum]]),
+        (
+            "number of points is not that of the subspectrum",
+            packet[records["num_points"] != points[packet, subspectrum] + 1],
+        ),
     ]
 
 

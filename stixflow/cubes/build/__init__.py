@@ -5,6 +5,7 @@ to a packet that could not be placed; `Books` says how many of each.
 """
 
 from stixflow.cubes.build.books import Books
+from stixflow.cubes.build.calibration import build_calibration
 from stixflow.cubes.build.days import amount_of, build_day, build_lightcurve
 from stixflow.cubes.build.requests import RequestCubes, build_requests
 from stixflow.cubes.build.timing import Place, place
@@ -16,6 +17,7 @@ __all__ = [
     "Place",
     "RequestCubes",
     "amount_of",
+    "build_calibration",
     "build_day",
     "build_lightcurve",
     "build_requests",

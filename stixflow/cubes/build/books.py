@@ -25,16 +25,19 @@ class Books:
     """Sum of the counts of bins that were received twice, without the first time."""
     unplaced_counts: int = 0
     """Sum of the counts of packets that contradict themselves."""
+    corrected_counts: int = 0
+    """Sum of the counts of bins that a correction left out."""
     repeated_bins: int = 0
     conflicting_bins: int = 0
     """Repeated bins whose counts differ from those received first."""
     unplaced_packets: int = 0
 
     def __post_init__(self) -> None:
-        if self.counts_in != self.counts + self.repeated_counts + self.unplaced_counts:
+        parts = self.counts + self.repeated_counts + self.unplaced_counts + self.corrected_counts
+        if self.counts_in != parts:
             raise BalanceError(
                 f"{self.counts_in} counts in the records, {self.counts} in the cubes, {self.repeated_counts} repeated, "
-                f"{self.unplaced_counts} unplaced",
+                f"{self.unplaced_counts} unplaced, {self.corrected_counts} left out by corrections",
                 expected="the parts to add up to the whole",
                 advice="report this with the packets: counts were lost or counted twice",
             )

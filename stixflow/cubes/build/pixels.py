@@ -70,9 +70,9 @@ def build_raw_box(request: Request, box: Box) -> BoxCube:
     repeated = values[used[again]]
     observed = np.ones(shape[:2], dtype=np.bool_)
     if not request.complete:
-        seen = counts.any(axis=(2, 3))
-        from_below: NDArray[np.bool_] = np.maximum.accumulate(seen, axis=1)
-        from_above: NDArray[np.bool_] = np.maximum.accumulate(seen[:, ::-1], axis=1)
+        seen = np.asarray(counts.any(axis=(2, 3)))
+        from_below = np.maximum.accumulate(seen, axis=1)
+        from_above = np.maximum.accumulate(seen[:, ::-1], axis=1)
         observed = from_below & from_above[:, ::-1]
     variables = {"counts": counts, "observed": observed, **pixel_state(records, box, records["pixel_mask"], N_PIXELS)}
     differ = int((flat[cell[again]] != repeated).sum())

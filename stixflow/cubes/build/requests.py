@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from stixflow.cubes.build.pixels import build_pixel_box, build_pixel_sum_box, bu
 from stixflow.cubes.build.spectrograms import build_spectrogram_box
 from stixflow.cubes.build.values import BoxCube, bin_times, energy_bins
 from stixflow.cubes.build.visibilities import build_visibility_box
+from stixflow.cubes.corrections import MISSING_DETECTORS, correct
 from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode
 from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, estimated_durations, regroup
 
@@ -36,7 +37,11 @@ class RequestCubes:
 
 
 def build_requests(
-    records: Records, *, edges: ArrayLike | None = None, start_offset: float = START_OFFSET_S
+    records: Records,
+    *,
+    edges: ArrayLike | None = None,
+    start_offset: float = START_OFFSET_S,
+    corrections: Sequence[str] = (MISSING_DETECTORS,),
 ) -> list[RequestCubes]:
     """Build the cubes of every request in the records.
 
@@ -48,13 +53,15 @@ def build_requests(
         (33,) edges of the science channels in keV; None: the nominal ones of the date.
     start_offset
         Seconds added to 24-bit start times; see `stixflow.telemetry.requests`.
+    corrections
+        Level-1 corrections to make where they apply, by name; see `stixflow.cubes.corrections`.
 
     Returns
     -------
     One `RequestCubes` per request, in time order; a request whose packets all contradict themselves has no Dataset.
     """
     usable, refused = consistent(records)
-    cubes = [_request_cubes(request, edges) for request in regroup(usable, start_offset=start_offset)]
+    cubes = [_request_cubes(request, edges, corrections) for request in regroup(usable, start_offset=start_offset)]
     return cubes if not refused else _with_refused(cubes, records, refused)
 
 
@@ -69,7 +76,7 @@ class _Kind:
     main: str = "counts"
 
 
-def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
+def _request_cubes(request: Request, edges: ArrayLike | None, corrections: Sequence[str]) -> RequestCubes:
     kind = _KINDS[request.ssid]
     made = [kind.box(request, box) for box in request.boxes]
     datasets = []
@@ -77,10 +84,14 @@ def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
         axes = {**bin_times(box.start, box.duration), **energy_bins(box.channels, edges, box.start), "scet": box.start}
         attributes = _request_attributes(request, number)
         datasets.append(assemble(kind.product, {**cube.variables, **axes}, attrs=attributes))
+    placed = _total(datasets, kind.main)
+    datasets = [correct(dataset, corrections) for dataset in datasets]
+    kept = _total(datasets, kind.main)
     books = Books(
         kind.amount(request.records),
-        sum(int(dataset[kind.main].values.sum(dtype=np.uint64)) for dataset in datasets),
+        kept,
         sum(cube.repeated_counts for cube in made),
+        corrected_counts=placed - kept,
         repeated_bins=sum(cube.repeated_bins for cube in made),
         conflicting_bins=sum(cube.conflicting_bins for cube in made),
     )
@@ -93,6 +104,10 @@ def _request_cubes(request: Request, edges: ArrayLike | None) -> RequestCubes:
         tuple(datasets),
         books,
     )
+
+
+def _total(datasets: Sequence[xr.Dataset], name: str) -> int:
+    return sum(int(dataset[name].values.sum(dtype=np.uint64)) for dataset in datasets)
 
 
 def _request_attributes(request: Request, box: int) -> dict[str, Any]:
