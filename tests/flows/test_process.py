@@ -47,7 +47,7 @@ def test_the_flow_gives_what_the_serial_run_gives(delivery: Path, processed: Pat
         text=True,
         env=environment,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
