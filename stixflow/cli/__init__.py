@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stixflow.cli import care, processing, science
+from stixflow.cli import care, processing, raw, science
 from stixflow.cli.options import Parser
 
 __all__ = ["command_names", "main"]
@@ -36,6 +36,7 @@ _COMMANDS = (
     care.add_rollback,
     processing.add_simulate,
     processing.add_replay,
+    raw.add_packets,
 )
 """What adds each command, in the order of the help."""
 

@@ -5,6 +5,7 @@ from stixflow.telemetry.decode import Decoded, Records, decode
 from stixflow.telemetry.encode import encode, write_binary, write_xml
 from stixflow.telemetry.packets import Accounting, PacketKeys, Packets, Quarantined, concat
 from stixflow.telemetry.requests import Box, Request, consistent, regroup
+from stixflow.telemetry.telecommands import TcReport, TcReports, commands_of, read_tc_reports
 
 __all__ = [
     "Accounting",
@@ -15,12 +16,16 @@ __all__ = [
     "Quarantined",
     "Records",
     "Request",
+    "TcReport",
+    "TcReports",
+    "commands_of",
     "concat",
     "consistent",
     "decode",
     "encode",
     "iter_packets",
     "read_packets",
+    "read_tc_reports",
     "regroup",
     "write_binary",
     "write_xml",

@@ -115,13 +115,13 @@ def _write_rows(
     position = 0
     for part in scope.parts:
         if isinstance(part, Block):
-            scatter_rows(out, cursor, _pack(records, scope.level, part, position))
+            scatter_rows(out, cursor, pack_block(records, scope.level, part, position))
             cursor = cursor + part.size
             position += 1
             continue
         run = _run_sizes(records, part, sizes)
         if part.scope.is_fixed:
-            data = _pack(records, part.count, part.scope.blocks[0], 0).reshape(-1)
+            data = pack_block(records, part.count, part.scope.blocks[0], 0).reshape(-1)
             scatter_runs(out, cursor, run, data)
         else:
             count = records.lengths(part.count)
@@ -130,7 +130,8 @@ def _write_rows(
         cursor = cursor + run
 
 
-def _pack(records: Records, level: str, block: Block, position: int) -> NDArray[np.uint8]:
+def pack_block(records: Records, level: str, block: Block, position: int) -> NDArray[np.uint8]:
+    """Bytes of one block of every row of a level, shape (rows, bytes); `position` counts the blocks of the level."""
     rows_of = records.levels[level]
     if block.size == 1 and len(block.fields) == 1 and block.fields[0].bits == 8:
         return rows_of.columns[block.fields[0].name].view(np.uint8)[:, None]

@@ -31,7 +31,7 @@ def calibrate(raw: ArrayLike, curve: str, *, straight: bool = False) -> NDArray[
     """
     values = np.asarray(raw, dtype=np.float64)
     points = layouts.curve(curve)
-    if straight or len(points) == 2:
+    if straight or len(points) == 2 or values.size == 0:
         return _polyline(values, points)
     from scipy.interpolate import splev
 
