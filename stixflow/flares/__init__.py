@@ -13,6 +13,7 @@ from stixflow.flares.goes import (
     measure_goes,
     read_xrs,
 )
+from stixflow.flares.lists import compare_lists, read_list, read_official, write_list
 from stixflow.flares.quiet import model_background
 from stixflow.flares.selection import (
     BackgroundNeed,
@@ -35,6 +36,7 @@ __all__ = [
     "NoWindow",
     "channels_of",
     "choose_background",
+    "compare_lists",
     "detect",
     "estimate_goes",
     "fit_goes",
@@ -48,7 +50,10 @@ __all__ = [
     "model_background",
     "nearest_quiet",
     "quiet_statistics",
+    "read_list",
+    "read_official",
     "read_xrs",
     "smooth",
     "snip_envelope",
+    "write_list",
 ]

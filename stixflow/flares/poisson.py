@@ -38,9 +38,11 @@ CHANGE_SIGMAS = 0.75
 CHANGE_DROP = 8.0
 """The search for a limit ends where the log likelihood has fallen by this since its best."""
 SPLIT_SIGMAS = 5.0
-SPLIT_SHARE = 0.5
-"""A peak is a flare of its own if it stands out of its surroundings by this share of its height."""
+SPLIT_SHARE, SPLIT_SHARE_APART, APART_S = 0.5, 0.2, 240.0
+"""A peak is a flare of its own if it stands out by half of its height, or by a fifth if no higher peak is near."""
 SUB_PEAK_SIGMAS = 4.0
+PEAK_SIGMAS = 1.5
+"""The peak lies where the smoothed curve is no more than this below its top: measured on simulated months."""
 SMOOTH_LIMITS = (3, 15)
 PASSES = 6
 FLARES_PER_DAY = 3.0
@@ -286,13 +288,16 @@ def _pieces(field: _Field, band: int, smoothed: Floats, offset: int, width: int)
     """Split a rise at its valleys: peaks that stand out become flares, lesser ones sub-peaks."""
     from scipy.signal import find_peaks
 
-    padded = np.pad(smoothed, 1, constant_values=min(0.0, float(smoothed.min())) - 1.0)
+    # Counts are quantised: equal peaks are common, and each would have the prominence of both.
+    ordered = np.round(smoothed, 6) - 1e-7 * np.arange(len(smoothed))
+    padded = np.pad(ordered, 1, constant_values=min(0.0, float(ordered.min())) - 1.0)
     peaks, properties = find_peaks(padded, prominence=0.0)
     prominence = properties["prominences"]
     peaks = peaks - 1
     sigma = _smoothed_sigma(field, band, peaks + offset, smoothed[peaks], width)
-    own = (prominence >= SPLIT_SIGMAS * sigma) & (prominence >= SPLIT_SHARE * smoothed[peaks])
-    own[np.argmax(smoothed[peaks])] = True
+    share = np.where(_is_apart(peaks, ordered, field.bin_s), SPLIT_SHARE_APART, SPLIT_SHARE)
+    own = (prominence >= SPLIT_SIGMAS * sigma) & (prominence >= share * smoothed[peaks])
+    own[np.argmax(ordered[peaks])] = True
     lesser = (prominence >= SUB_PEAK_SIGMAS * sigma) & ~own
     tops = peaks[own]
     valleys = [a + int(np.argmin(smoothed[a:b])) for a, b in pairwise(tops)]
@@ -307,6 +312,14 @@ def _pieces(field: _Field, band: int, smoothed: Floats, offset: int, width: int)
         )
         for i, (top, high) in enumerate(zip(tops, prominence[own], strict=True))
     ]
+
+
+def _is_apart(peaks: Indices, values: Floats, bin_s: float) -> NDArray[np.bool_]:
+    """Tell which peaks have no higher one within the time in which one flare often has several."""
+    height, near = values[peaks], APART_S / bin_s
+    return np.array(
+        [not (height[np.abs(peaks - peak) < near] > top).any() for peak, top in zip(peaks, height, strict=True)]
+    )
 
 
 def _smoothed_sigma(field: _Field, band: int, at: Indices, excess: Floats, width: int) -> Floats:
@@ -332,7 +345,7 @@ def _find(
     height = float(smoothed[peak - low])
     widths = _widths(smoothed, peak - low, (left - low, right - low), low)
     sigma = float(_smoothed_sigma(field, band, np.array([peak]), np.array([height]), width)[0])
-    near = _around(smoothed, peak - low, (left - low, right - low), height - sigma)
+    near = _around(smoothed, peak - low, (left - low, right - low), height - PEAK_SIGMAS * sigma)
     core = widths[WIDTH_LEVELS.index(50)]
     score = max(_window_score(field, left, right), _window_score(field, core[0], core[1] + 1))
     if seed.left < right and seed.right > left:
