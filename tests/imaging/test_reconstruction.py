@@ -1,21 +1,45 @@
 from __future__ import annotations
 
+import pickle
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
+import xarray as xr
 from astropy import units
 
+from stixflow.compute import Serial, map_batches
 from stixflow.errors import UsageError
-from stixflow.imaging import BackProjection, Clean, Gaussian, Grid, from_arrays, reconstruct, source_visibilities
+from stixflow.imaging import (
+    EM,
+    BackProjection,
+    Clean,
+    ForwardFit,
+    Gaussian,
+    Grid,
+    MemGE,
+    chunks,
+    from_arrays,
+    reconstruct,
+    source_visibilities,
+    visibilities,
+)
 from stixflow.imaging.visibilities import UNIT
 from stixflow.instrument import detectors, subcollimators
 
+from .conftest import PixelsMaker
+
 U, V = detectors().u[subcollimators()], detectors().v[subcollimators()]
 SOURCE = [Gaussian(8.0, 12.0, -20.0, 12.0)]
+SIGMA = np.full(24, 0.2)
+SPAN = "2022-11-09T00:00:00", "2022-11-09T00:01:00"
 
 
 def test_methods_by_name_are_those_with_their_usual_parameters() -> None:
-    data, grid = from_arrays(U, V, source_visibilities(SOURCE, U, V)), Grid(65, 2.0)
-    for name, parameters in (("clean", Clean()), ("bp", BackProjection())):
+    data, grid = from_arrays(U, V, source_visibilities(SOURCE, U, V), SIGMA), Grid(65, 2.0)
+    methods = {"clean": Clean(), "bp": BackProjection(), "mem_ge": MemGE(), "forward_fit": ForwardFit()}
+    for name, parameters in methods.items():
         by_name, by_value = reconstruct(data, grid, name), reconstruct(data, grid, parameters)
         np.testing.assert_array_equal(by_name["image"], by_value["image"])
         assert by_name.attrs["method"] == by_value.attrs["method"] == name
@@ -73,3 +97,80 @@ def test_unknown_methods_are_refused_with_the_known_ones(method: object) -> None
     data = from_arrays(U, V, source_visibilities(SOURCE, U, V))
     with pytest.raises(UsageError, match=r"'bp', 'clean'"):
         reconstruct(data, Grid(9, 2.0), method)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["em", MemGE(flux="counts"), "forward_fit", "clean"])
+def test_every_method_shows_the_flare_where_it_is_from_counts(make_pixels: PixelsMaker, method: Any) -> None:
+    location = (-500.0, 250.0)
+    pixels = make_pixels(SOURCE, location=location)
+    data = visibilities(pixels, SPAN, [(6, 10), (10, 15)], location=location)
+    images = reconstruct(data, Grid(65, 2.0), method)
+    for image in images["image"].to_numpy():
+        iy, ix = np.unravel_index(image.argmax(), image.shape)
+        assert abs(images["x"][ix] - 12.0) <= 4.0
+        assert abs(images["y"][iy] + 20.0) <= 4.0
+    brightness = units.Unit(images["image"].attrs["units"])
+    assert brightness == units.Unit(UNIT) / units.arcsec**2
+    if method != "clean":
+        assert images["converged"].all()
+        np.testing.assert_allclose(images["flux"], 8.0, rtol=0.05)
+        np.testing.assert_allclose(images["image"].sum(("y", "x")) * 4.0, images["flux"], rtol=0.01)
+
+
+def test_em_moves_with_the_centre_of_the_grid(make_pixels: PixelsMaker) -> None:
+    data = visibilities(make_pixels(SOURCE), SPAN, (6, 10))
+    still = reconstruct(data, Grid(65, 2.0), "em")["image"].to_numpy()[0]
+    moved = reconstruct(data, Grid(65, 2.0, center=(20.0, -10.0)), "em")["image"].to_numpy()[0]
+    iy, ix = np.unravel_index(still.argmax(), still.shape)
+    assert np.unravel_index(moved.argmax(), moved.shape) == (iy + 5, ix - 10)
+
+
+def test_em_without_rates_is_refused() -> None:
+    data = from_arrays(U, V, source_visibilities(SOURCE, U, V), SIGMA)
+    with pytest.raises(UsageError, match="no rate, transmission, detector"):
+        reconstruct(data, Grid(9, 2.0), "em")
+
+
+def test_a_fit_reports_its_sources_with_errors() -> None:
+    data = from_arrays(U, V, source_visibilities(SOURCE, U, V), SIGMA)
+    fit = reconstruct(data, Grid(65, 2.0), ForwardFit(("circle",)))
+    circle = fit["fit"].sel(parameter="x", source=0), fit["fit_error"].sel(parameter="x", source=0)
+    assert circle[0].item() == pytest.approx(12.0, abs=1e-3)
+    assert 0 < circle[1].item() < 1.0
+    assert fit["kind"].values.tolist() == ["circle"]
+    assert fit.attrs["sources"] == "('circle',)"
+
+
+def test_mem_can_take_the_flux_of_the_counts(make_pixels: PixelsMaker) -> None:
+    data = visibilities(make_pixels(SOURCE), SPAN, (6, 10))
+    image = reconstruct(data, Grid(33, 4.0), MemGE(flux="counts"))
+    assert image["flux"].item() == pytest.approx(data["total_flux"].item())
+    assert image["duality_gap"].item() <= 1e-6 * max(image["objective"].item(), 1.0)
+
+
+METHODS = [Clean(niter=30), BackProjection(), MemGE(), EM(max_iterations=50), ForwardFit()]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_parts_of_a_stack_sent_to_workers_are_the_whole(make_pixels: PixelsMaker, method: Any) -> None:
+    pixels, grid = make_pixels(SOURCE), Grid((20, 17), 5.0)
+    data = visibilities(pixels, SPAN, [(4, 8), (6, 10), (8, 12), (10, 14), (6, 15)])
+    whole = reconstruct(data, grid, method)
+    parts = list(chunks(data, grid, budget_bytes=2 * 20 * 17 * 8 * 4))
+    assert [part.sizes["image"] for part in parts] == [2, 2, 1]
+    sent = pickle.loads(pickle.dumps((partial(reconstruct, grid=grid, method=method), parts)))
+    outcomes = sorted(map_batches(*sent, pool=Serial()), key=_index)
+    joined = xr.concat([outcome.value for outcome in outcomes], "image", data_vars="minimal")
+    scale = float(np.abs(whole["image"]).max())
+    np.testing.assert_allclose(joined["image"], whole["image"], rtol=1e-4, atol=1e-5 * scale)
+    np.testing.assert_array_equal(joined["energy_low"], whole["energy_low"])
+    assert joined.attrs == whole.attrs
+
+
+def _index(outcome: Any) -> int:
+    return int(outcome.index)
+
+
+def test_one_image_larger_than_the_budget_is_a_part_of_its_own() -> None:
+    data = from_arrays(U, V, np.ones((3, 24)))
+    assert [part.sizes["image"] for part in chunks(data, Grid(65, 2.0), budget_bytes=1)] == [1, 1, 1]
