@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stixflow.errors import UsageError
-from stixflow.imaging import Gaussian, Grid, expected_column_rates, expected_pixel_rates, source_visibilities
+from stixflow.imaging import Gaussian, Grid, Loop, expected_column_rates, expected_pixel_rates, source_visibilities
 from stixflow.imaging.forward import modulation_amplitude, source_image, sum_case
 from stixflow.imaging.visibilities import phase_correction
 from stixflow.instrument import detectors, grid_transmission, subcollimators
@@ -21,6 +21,32 @@ def test_visibilities_are_the_transform_of_the_image() -> None:
     phase = np.multiply.outer(u, grid.x)[:, None, :] + np.multiply.outer(v, grid.y)[:, :, None]
     summed = (source_image(ELLIPSE, grid) * np.exp(2j * np.pi * phase)).sum(axis=(1, 2)) * grid.pixel_area
     np.testing.assert_allclose(source_visibilities(ELLIPSE, u, v), summed, atol=2e-5)
+
+
+@pytest.mark.parametrize("loop_angle", [90.0, -60.0, 150.0, 0.0])
+def test_a_loop_has_the_flux_the_centre_and_the_widths_it_says(loop_angle: float) -> None:
+    loop = Loop(12.0, 3.0, 5.0, 50.0, 30.0, 70.0, loop_angle)
+    circles = loop.circles()
+    weight = np.array([circle.flux for circle in circles]) / 12.0
+    x, y = (np.array([getattr(circle, name) for circle in circles]) for name in "xy")
+    assert weight.sum() == pytest.approx(1.0)
+    assert (weight @ x, weight @ y) == pytest.approx((3.0, 5.0))
+    cos, sin = np.cos(np.deg2rad(70.0)), np.sin(np.deg2rad(70.0))
+    chord, top = (y - 5.0) * cos - (x - 3.0) * sin, (x - 3.0) * cos + (y - 5.0) * sin
+    moment, own = 8 * np.log(2), circles[0].fwhm ** 2
+    assert weight @ chord**2 * moment + own == pytest.approx(50.0**2)
+    assert weight @ top**2 * moment + own == pytest.approx(30.0**2)
+    if loop_angle:
+        assert np.sign(top[len(top) // 2]) == np.sign(loop_angle)
+
+
+def test_a_loop_shines_as_that_of_the_independent_simulation(shared: Path) -> None:
+    made = np.load(shared / "oracle/imaging/sim_loop_ideal_high.npz")
+    (s,) = json.loads(str(made["sources"]))
+    k = made["isc24"] - 1
+    loop = Loop(s["flux"], s["x"], s["y"], s["fwhm_max"], s["fwhm_min"], s["pa"], s["loop_angle"])
+    found = source_visibilities([loop], made["u"][k], made["v"][k])
+    np.testing.assert_allclose(found, made["vis_true"][k], atol=1e-12)
 
 
 def test_a_visibility_of_frequency_zero_is_the_flux() -> None:
