@@ -1,7 +1,8 @@
 """Maps as FITS files with a full world coordinate system that sunpy and every other reader understand.
 
 The array stays in the orientation of the STIX frame; the header turns it by 90° plus the roll of the spacecraft. Where
-the pointing or the observer is unknown, the axes are those of the STIX frame and say so.
+the pointing or the observer is unknown, the axes are those of the STIX frame and say so. Beside the keywords that the
+ground software writes there is no CROTA (the standard forbids it beside PC), and no velocity of the spacecraft.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ import xarray as xr
 import stixflow
 from stixflow.ephemeris import Observer, Pointing, earth_delay, stix_to_hpc
 from stixflow.errors import UsageError
+from stixflow.imaging.grids import FloatArray
+from stixflow.imaging.metadata import Source
+from stixflow.imaging.observer_keywords import observer_keywords
 from stixflow.time import iso, to_utc
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
 _R_SUN_REF_M = 695_700_000.0
+_LIGHT_SPEED_M_S = 299_792_458.0
 _METHOD_KEYWORDS = {
     "gain": ("CLN_GAIN", "part of the peak taken by one component"),
     "niter": ("CLN_NMAX", "most components"),
@@ -32,6 +37,11 @@ _METHOD_KEYWORDS = {
     "precision": ("PRECISIO", "type computed in"),
     "rows": ("PIXROWS", "rows of pixels summed"),
     "elut": ("ELUTCORR", "correction to nominal energies"),
+    "bins": ("BINRULE", "which bins make an interval"),
+    "grids": ("GRIDMOD", "model of the grid transmission"),
+    "amplitude": ("AMPLRULE", "amplitude calibration"),
+    "subtract": ("BKGRULE", "how the background is subtracted"),
+    "energy_shift_kev": ("ENSHIFT", "[keV] added to the nominal energies"),
     "systematic": ("SYSERR", "relative systematic error"),
     "request_id": ("REQ_ID", "request of the pixel data"),
     "bin_shift": ("BINSHIFT", "one-bin shift: none, corrected or possible"),
@@ -92,6 +102,7 @@ def map_header(
     header["CREATOR"] = (f"stixflow {stixflow.__version__}", "with its version")
     header["LEVEL"] = "L3"
     header["OBS_TYPE"] = "STIX-map"
+    header["TARGET"] = "Sun"
     header["OBSRVTRY"], header["TELESCOP"], header["INSTRUME"] = "Solar Orbiter", "SOLO/STIX", "STIX"
     header["BUNIT"] = one[variable].attrs["units"]
     header["ALG_USED"] = (str(images.attrs["method"]).upper(), "imaging algorithm")
@@ -117,8 +128,12 @@ def write_map(
     observer: Observer | None = None,
     extra: Mapping[str, Any] | None = None,
     history: Sequence[str] = (),
+    sources: Sequence[Source] = (),
 ) -> Path:
     """Write one map as a FITS file with checksums; arguments as `map_header`. A file of that name is replaced whole.
+
+    The map is the primary array. A stack with an `uncertainty` gives an image extension UNCERTAINTY; `sources` (of the
+    stack or of this map, from `find_sources`) a table SOURCES.
 
     Raises
     ------
@@ -134,13 +149,177 @@ def write_map(
     header = map_header(
         images, index, variable=variable, pointing=pointing, observer=observer, extra=extra, history=history
     )
-    path = Path(path)
+    hdus = [fits.PrimaryHDU(images[variable].to_numpy()[index].astype(np.float32), header)]
+    if variable == "image" and "uncertainty" in images:
+        hdus.append(_uncertainty_hdu(images["uncertainty"].to_numpy()[index], header))
+    mine = [source for source in sources if source.image == index]
+    if mine:
+        hdus.append(_source_hdu(mine))
+    return _replace_file(Path(path), fits.HDUList(hdus))
+
+
+def write_cube(
+    path: str | Path,
+    images: xr.Dataset,
+    *,
+    variable: str = "image",
+    pointing: Pointing | None = None,
+    observer: Observer | None = None,
+    extra: Mapping[str, Any] | None = None,
+    history: Sequence[str] = (),
+    sources: Sequence[Source] = (),
+) -> Path:
+    """Write a stack of every time with every energy as one FITS cube (x, y, energy, time in the order of FITS).
+
+    The third and fourth axis are tabular (-TAB) coordinates: the middle energy in keV, and the middle time in seconds
+    from MJDREF. The table INTERVALS lists limits, counts and live time of every map; arguments as `write_map`.
+
+    Raises
+    ------
+    UsageError
+        If the maps have different centres, or are not every time with every energy.
+    """
+    from astropy.io import fits
+
+    n_times, n_energies = _cube_shape(images)
+    header = map_header(
+        images, 0, variable=variable, pointing=pointing, observer=observer, extra=extra, history=history
+    )
+    header["EXTNAME"] = "STIX CUBE"
+    for keyword in ("ENERGY_L", "ENERGY_H", *(name for name, _ in _IMAGE_KEYWORDS.values())):
+        header.remove(keyword, ignore_missing=True)
+    start, stop = (images[name].to_numpy().astype("datetime64[ns]") for name in ("time_start", "time_stop"))
+    header["DATE-END"] = iso(stop.max())
+    low, high = images["energy_low"].to_numpy(), images["energy_high"].to_numpy()
+    header["ENERGY_L"], header["ENERGY_H"] = float(low.min()), float(high.max())
+    reference = start.min()
+    middle = ((start - reference) + (stop - start) / 2) / np.timedelta64(1, "s")
+    header.update(_tabular_axis(3, "ENER-TAB", "keV", "ENERGY"))
+    header.update(_tabular_axis(4, "TIME-TAB", "s", "TIME"))
+    header["DATEREF"] = (iso(reference), "zero of the time axis, UTC")
+    tables = {"ENERGY": ((low + high) / 2)[:n_energies], "TIME": middle[::n_energies]}
+    cube = images[variable].to_numpy().astype(np.float32).reshape(n_times, n_energies, *images[variable].shape[1:])
+    hdus = [fits.PrimaryHDU(cube, header)]
+    if variable == "image" and "uncertainty" in images:
+        hdus.append(_uncertainty_hdu(images["uncertainty"].to_numpy().reshape(cube.shape), header))
+    hdus += [_axis_hdu(tables), _interval_hdu(images)]
+    if sources:
+        hdus.append(_source_hdu(sources))
+    return _replace_file(Path(path), fits.HDUList(hdus))
+
+
+def _replace_file(path: Path, hdus: fits.HDUList) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    pixels = images[variable].to_numpy()[index].astype(np.float32)
-    fits.PrimaryHDU(pixels, header).writeto(partial, overwrite=True, checksum=True)
+    hdus.writeto(partial, overwrite=True, checksum=True)
     os.replace(partial, path)
     return path
+
+
+def _cube_shape(images: xr.Dataset) -> tuple[int, int]:
+    """Times and energies of a stack that has every time with every energy, the time slowest."""
+    keys = ("time_start", "time_stop", "energy_low", "energy_high")
+    problem = "it does not say its times and energies" if not all(key in images for key in keys) else ""
+    if not problem:
+        when = np.stack([images[key].to_numpy().astype("datetime64[ns]").astype(np.int64) for key in keys[:2]], axis=1)
+        energies = np.stack([images[key].to_numpy() for key in keys[2:]], axis=1)
+        n_energies = len(np.unique(energies, axis=0))
+        n_times, rest = divmod(len(when), n_energies)
+        if rest or (when.reshape(n_times, n_energies, 2) != when[::n_energies][:, None]).any():
+            problem = "its maps are not every time with every energy"
+        elif (energies.reshape(n_times, n_energies, 2) != energies[:n_energies]).any():
+            problem = "its energies are not in the same order at every time"
+        elif any(np.ptp(images[name].to_numpy()) > 0 for name in ("center_x", "center_y")):
+            problem = "its maps have different centres"
+    if problem:
+        raise UsageError(
+            f"the stack is no cube: {problem}",
+            expected="maps of every time with every energy (time slowest), with one centre",
+            advice="write single maps with write_map",
+        )
+    return n_times, n_energies
+
+
+def _tabular_axis(axis: int, kind: str, unit: str, column: str) -> dict[str, Any]:
+    return {
+        f"CTYPE{axis}": kind,
+        f"CUNIT{axis}": unit,
+        f"CRPIX{axis}": 1.0,
+        f"CDELT{axis}": 1.0,
+        f"CRVAL{axis}": 1.0,
+        f"PC{axis}_{axis}": 1.0,
+        f"PS{axis}_0": ("AXES", "extension of the coordinates"),
+        f"PS{axis}_1": (column, "column of the coordinates"),
+        f"PV{axis}_1": 1,
+        f"PV{axis}_2": 1,
+        f"PV{axis}_3": 1,
+    }
+
+
+def _axis_hdu(tables: Mapping[str, FloatArray]) -> fits.BinTableHDU:
+    from astropy.io import fits
+
+    units = {"ENERGY": "keV", "TIME": "s"}
+    columns = [
+        fits.Column(name, f"{values.size}D", units[name], dim=f"(1,{values.size})", array=values.reshape(1, -1, 1))
+        for name, values in tables.items()
+    ]
+    return fits.BinTableHDU.from_columns(columns, name="AXES", ver=1)
+
+
+def _interval_hdu(images: xr.Dataset) -> fits.BinTableHDU:
+    from astropy.io import fits
+
+    columns = [
+        fits.Column(f"{name.upper()}", "23A", array=[iso(time) for time in images[name].to_numpy()])
+        for name in ("time_start", "time_stop")
+    ]
+    for name in ("energy_low", "energy_high", "counts", "background_counts", "live_time", "exposure", "total_flux"):
+        if name in images:
+            columns.append(
+                fits.Column(name.upper(), "D", images[name].attrs.get("units"), array=images[name].to_numpy())
+            )
+    return fits.BinTableHDU.from_columns(columns, name="INTERVALS")
+
+
+def _uncertainty_hdu(values: FloatArray, header: fits.Header) -> fits.ImageHDU:
+    from astropy.io import fits
+
+    own = header.copy()
+    own["EXTNAME"] = "UNCERTAINTY"
+    own["OBS_TYPE"] = ("STIX-map-sigma", "standard error of the primary array")
+    return fits.ImageHDU(values.astype(np.float32), own)
+
+
+def _source_hdu(sources: Sequence[Source]) -> fits.BinTableHDU:
+    """Table of sources; positions of the STIX frame, of the sky and of the Sun, NaN where not known."""
+    from astropy.io import fits
+
+    def pairs(name: str) -> list[tuple[float, float]]:
+        return [getattr(source, name) or (np.nan, np.nan) for source in sources]
+
+    columns = [
+        fits.Column(keyword, form, unit, array=np.array([getattr(source, name) for source in sources]))
+        for keyword, form, unit, name in (
+            ("IMAGE", "J", None, "image"), ("NUMBER", "J", None, "number"), ("PEAK", "D", None, "peak"),
+            ("SNR", "D", None, "snr"), ("X", "D", "arcsec", "x"), ("Y", "D", "arcsec", "y"),
+            ("SIGMA", "D", "arcsec", "sigma"), ("XCENTRE", "D", "arcsec", "centroid_x"),
+            ("YCENTRE", "D", "arcsec", "centroid_y"), ("AREA", "D", "arcsec2", "area"), ("FLUX", "D", None, "flux"),
+            ("PEAKS", "J", None, "peaks"), ("CUT", "L", None, "is_cut"),
+        )
+    ]  # fmt: skip
+    columns += [
+        fits.Column(keyword, "2D", unit, array=np.array(pairs(name), dtype=np.float64))
+        for keyword, unit, name in (
+            ("HPC", "arcsec", "hpc"), ("HPC_SIG", "arcsec", "hpc_sigma"), ("HGS", "deg", "hgs"),
+            ("HGS_SIG", "deg", "hgs_sigma"),
+        )
+    ]  # fmt: skip
+    outlines = np.empty(len(sources), dtype=object)
+    for row, source in enumerate(sources):
+        outlines[row] = source.contour.ravel().astype(np.float32)
+    columns.append(fits.Column("CONTOUR", "PE()", "arcsec", array=outlines))
+    return fits.BinTableHDU.from_columns(columns, name="SOURCES")
 
 
 def _coordinates(
@@ -181,7 +360,13 @@ def _coordinates(
         "RSUN_REF": (_R_SUN_REF_M, "[m] radius of the Sun"),
         "RSUN_ARC": (observer.rsun_arcsec, "[arcsec] apparent radius of the Sun"),
         "RSUN_OBS": (observer.rsun_arcsec, "[arcsec] apparent radius of the Sun"),
+        **(observer_keywords(observer, _middle(one)) if "time_start" in one else {}),
     }
+
+
+def _middle(one: xr.Dataset) -> str:
+    start, stop = to_utc(one["time_start"].values), to_utc(one["time_stop"].values)
+    return iso(start + (stop - start) // 2)
 
 
 def _matrix(angle_deg: float, step_x: float, step_y: float) -> dict[str, float]:
@@ -206,6 +391,8 @@ def _dates(one: xr.Dataset, observer: Observer | None) -> dict[str, Any]:
         at_earth = middle + np.timedelta64(round(delay * 1000), "ms")
         dates["EAR_TDEL"] = (delay, "[s] light reaches the Earth later by this")
         dates["DATE_EAR"] = (iso(at_earth), "middle, as seen from the Earth")
+        left = middle - np.timedelta64(round(observer.distance_m / _LIGHT_SPEED_M_S * 1000), "ms")
+        dates["DATE_SUN"] = (iso(left), "middle, when the light left the Sun")
     return dates
 
 

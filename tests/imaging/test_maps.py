@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from astropy.io import fits
 from stixflow.ephemeris import Observer, Pointing, average_pointing, hpc_to_stix
 from stixflow.errors import UsageError
 from stixflow.imaging import Clean, Gaussian, Grid, from_arrays, reconstruct, source_visibilities, write_map
+from stixflow.imaging.maps import write_cube
+from stixflow.imaging.metadata import find_sources
 from stixflow.instrument import detectors, subcollimators
 
 OBSERVER = Observer(distance_m=8.9e10, hgln_deg=-24.2, hglt_deg=9.2, rsun_arcsec=1612.0)
@@ -124,3 +127,99 @@ def test_writing_twice_replaces_and_leaves_nothing_beside(tmp_path: Path) -> Non
 def test_maps_that_do_not_exist_are_refused(tmp_path: Path, index: int, variable: str) -> None:
     with pytest.raises(UsageError, match="no "):
         write_map(tmp_path / "map.fits", _images(Pointing(0.0, 0.0, 0.0, "sas", 0.1)), index, variable=variable)
+
+
+def _cube(n_times: int = 3, pointing: Pointing | None = None) -> xr.Dataset:
+    """Maps of every time with both energies; the flux grows with time, and the faint source is harder."""
+    one = _images(pointing or Pointing(16.4, 82.7, -33.0, "sas", 0.2))
+    starts = np.datetime64("2022-11-09T00:50:00", "ns") + np.arange(n_times) ** 2 * np.timedelta64(20, "s")
+    time, low = (np.repeat(starts, 2), np.tile([6.0, 16.0], n_times))
+    number = xr.DataArray(np.arange(1.0, 2 * n_times + 1), dims="image")
+    images = one.isel(image=np.zeros(2 * n_times, dtype=int))
+    return images.assign(
+        image=(images["image"] * number).assign_attrs(one["image"].attrs),
+        uncertainty=xr.zeros_like(images["image"]) + number,
+        time_start=("image", time), time_stop=("image", time + np.timedelta64(20, "s")),
+        energy_low=("image", low), energy_high=("image", np.where(low == 6, 10.0, 28.0)), counts=100 * number,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:'datfix' made the change")
+def test_a_cube_has_axes_of_energy_and_time(tmp_path: Path) -> None:
+    from astropy.wcs import WCS
+
+    pointing = Pointing(16.4, 82.7, -33.0, "sas", 0.2)
+    images = _cube(pointing=pointing)
+    sources = find_sources(images.drop_vars("uncertainty"), pointing=pointing, observer=OBSERVER)
+    path = write_cube(tmp_path / "cube.fits", images, pointing=pointing, observer=OBSERVER, sources=sources)
+    plain = images.drop_vars("uncertainty")
+    single = sunpy.map.Map(write_map(tmp_path / "map.fits", plain, 3, pointing=pointing, observer=OBSERVER))
+    with fits.open(path, checksum=True) as file:
+        file.verify("exception")
+        assert [hdu.name for hdu in file[1:]] == ["UNCERTAINTY", "AXES", "INTERVALS", "SOURCES"]
+        cube = file[0].data
+        assert cube.shape == (3, 2, *GRID.shape) == file["UNCERTAINTY"].data.shape
+        np.testing.assert_array_equal(cube[1, 1], single.data)
+        wcs = WCS(file[0].header, file)
+        lon, lat, energy, time = wcs.pixel_to_world_values(50, 60, [0, 1, 1], [0, 1, 2])
+        np.testing.assert_allclose(np.asarray(energy) * wcs.wcs.cunit[2].to("keV"), [8.0, 22.0, 22.0])
+        np.testing.assert_allclose(time, [10.0, 30.0, 90.0])
+        here = single.pixel_to_world(50 * units.pix, 60 * units.pix)
+        assert lon[0] * 3600 == pytest.approx(here.Tx.to_value("arcsec") % (360 * 3600), abs=1e-6)
+        assert lat[0] * 3600 == pytest.approx(here.Ty.to_value("arcsec"), abs=1e-6)
+        header, table = file[0].header, file["INTERVALS"].data
+        assert (header["DATE-BEG"], header["DATE-END"]) == ("2022-11-09T00:50:00.000", "2022-11-09T00:51:40.000")
+        assert (header["DATEREF"], header["ENERGY_L"], header["ENERGY_H"]) == ("2022-11-09T00:50:00.000", 6.0, 28.0)
+        assert "CNTS_TOT" not in header
+        assert table["COUNTS"].tolist() == [100, 200, 300, 400, 500, 600]
+        assert table["TIME_START"][2] == "2022-11-09T00:50:20.000"
+        assert len(file["SOURCES"].data) == len(sources)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda images: images.isel(image=slice(0, 5)), "every time with every energy"),
+        (lambda images: images.isel(image=[0, 2, 1, 3]), "every time with every energy"),
+        (lambda images: images.isel(image=[0, 1, 3, 2]), "same order"),
+        (lambda images: images.assign(center_x=images["center_x"] + xr.DataArray(np.arange(6.0), dims="image")),
+         "different centres"),
+        (lambda images: images.drop_vars("energy_low"), "does not say"),
+    ],
+)  # fmt: skip
+def test_stacks_that_are_no_cube_are_refused(tmp_path: Path, change: Callable[..., xr.Dataset], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        write_cube(tmp_path / "cube.fits", change(_cube()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_uncertainty_and_sources_go_with_the_map(tmp_path: Path) -> None:
+    pointing = Pointing(16.4, 82.7, -33.0, "sas", 0.2)
+    images = _cube(1, pointing)
+    sources = find_sources(images.drop_vars("uncertainty"), pointing=pointing, observer=OBSERVER)
+    path = write_map(tmp_path / "map.fits", images, 1, pointing=pointing, observer=OBSERVER, sources=sources)
+    with fits.open(path, checksum=True) as file:
+        assert [hdu.name for hdu in file[1:]] == ["UNCERTAINTY", "SOURCES"]
+        assert (file["UNCERTAINTY"].data == 2.0).all()
+        table = file["SOURCES"].data
+        assert table["IMAGE"].tolist() == [1] * len(table)
+        np.testing.assert_allclose(table["HPC"][:2], [BRIGHT, FAINT], atol=2.0)
+        outline = table["CONTOUR"][0].reshape(-1, 2)
+        np.testing.assert_allclose(outline.mean(axis=0), (table["X"][0], table["Y"][0]), atol=3.0)
+        assert np.isfinite(table["HGS"][0]).all()
+    maps = sunpy.map.Map(path)
+    assert isinstance(maps, list) and len(maps) == 2  # noqa: PT018
+
+
+def test_the_place_of_the_spacecraft_is_given_in_all_its_frames(tmp_path: Path) -> None:
+    pointing = Pointing(16.4, 82.7, -33.0, "sas", 0.2)
+    header = fits.getheader(write_map(tmp_path / "m.fits", _images(pointing), pointing=pointing, observer=OBSERVER))
+    for name in ("HEE", "HCI", "HAE", "HEQ"):
+        assert np.linalg.norm([header[f"{name}{axis}_OBS"] for axis in "XYZ"]) == pytest.approx(8.9e10)
+    longitude = np.rad2deg(np.arctan2(header["HEQY_OBS"], header["HEQX_OBS"]))
+    assert longitude == pytest.approx(OBSERVER.hgln_deg)
+    assert header["CRLT_OBS"] == pytest.approx(OBSERVER.hglt_deg)
+    assert header["CRLN_OBS"] == pytest.approx(318.698, abs=0.001)
+    assert header["HEEZ_OBS"] == pytest.approx(header["GSEZ_OBS"])
+    assert header["DATE_SUN"] < header["DATE-AVG"]
+    assert header["SUN_TIME"] == pytest.approx(8.9e10 / 299792458)
