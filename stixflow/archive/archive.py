@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 
     from sunpy.map import GenericMap
 
-_KINDS = {"pixels": "sci_pixels", "spectrogram": "sci_spectrogram"}
+_KINDS = {
+    "pixels": "sci_pixels",
+    "pixel_sums": "sci_pixel_sums",
+    "visibilities": "sci_visibilities",
+    "spectrogram": "sci_spectrogram",
+}
 _TIME, _TEXT, _WHOLE, _REAL, _CLAIM = "datetime64[ns]", "object", "int64", "float64", "bool"
 _REQUEST_COLUMNS = {
     "request_id": _WHOLE,
@@ -53,6 +58,16 @@ _IMAGE_COLUMNS = {
     "x_hpc": _REAL,
     "y_hpc": _REAL,
     "path": _TEXT,
+}
+_CALIBRATION_COLUMNS = {
+    "key": _TEXT,
+    "start": _TIME,
+    "stop": _TIME,
+    "counts": _WHOLE,
+    "complete": _CLAIM,
+    "missing": _TEXT,
+    "n_bytes": _WHOLE,
+    "run_id": _TEXT,
 }
 _RUN_COLUMNS = {"run_id": _TEXT, "command": _TEXT, "state": _TEXT, "started": _TIME, "finished": _TIME}
 _FILE_COLUMNS = {
@@ -169,6 +184,8 @@ class Archive:
     def pixels(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
         """Return the pixel data of a request (time, energy, detector, pixel), read when used.
 
+        Where pixels were summed on board, the Dataset is one of product ``sci_pixel_sums``: its pixels are sets.
+
         Parameters
         ----------
         box
@@ -183,11 +200,28 @@ class Archive:
         UsageError
             If there are several boxes or answers and none was chosen; the message lists them.
         """
-        return self._request("sci_pixels", request_id, box, seq_control)
+        return self._request(("sci_pixels", "sci_pixel_sums"), request_id, box, seq_control)
+
+    def visibilities(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
+        """Return the visibilities made on board for a request (time, energy, detector); see `pixels`."""
+        return self._request(("sci_visibilities",), request_id, box, seq_control)
 
     def spectrogram(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
         """Return the spectrogram of a request (time, energy); see `pixels`."""
-        return self._request("sci_spectrogram", request_id, box, seq_control)
+        return self._request(("sci_spectrogram",), request_id, box, seq_control)
+
+    def calibration(self, key: str) -> xr.Dataset:
+        """Return the spectra of a calibration run (adc, detector, pixel), by the key that `calibrations` lists.
+
+        Raises
+        ------
+        NotFound
+            If the run is not there.
+        """
+        found = self.catalog.current("cal_spectrum", key)
+        if found is None:
+            raise NotFound(f"there is no calibration run {key!r}", expected="a run that archive.calibrations() lists")
+        return open_store(self.url(found.path), digest=found.digest)
 
     # Tables -----------------------------------------------------------------------------------------------------------
 
@@ -197,13 +231,18 @@ class Archive:
         Parameters
         ----------
         kind
-            ``"pixels"`` or ``"spectrogram"``; None for both.
+            ``"pixels"``, ``"pixel_sums"``, ``"visibilities"`` or ``"spectrogram"``; None for all.
         """
         if kind is not None and kind not in _KINDS and kind not in _KINDS.values():
             raise UsageError(f"{kind!r} is not a kind of request", expected=" or ".join(_KINDS), advice="correct it")
         products = list(_KINDS.values()) if kind is None else [_KINDS.get(kind, kind)]
         rows = [_request_row(item) for item in self.catalog.partitions(products, start=start, stop=stop)]
         return _frame(rows, _REQUEST_COLUMNS)
+
+    def calibrations(self, start: object = None, stop: object = None) -> pd.DataFrame:
+        """Return the calibration runs that overlap ``[start, stop)``, one row each."""
+        found = self.catalog.partitions("cal_spectrum", start=start, stop=stop)
+        return _frame([_calibration_row(item) for item in found], _CALIBRATION_COLUMNS)
 
     def flares(self, start: object = None, stop: object = None) -> pd.DataFrame:
         """Return the flares whose peak lies in ``[start, stop)``, one row each; times are UTC without a zone."""
@@ -264,11 +303,13 @@ class Archive:
 
     # Pieces -----------------------------------------------------------------------------------------------------------
 
-    def _request(self, product: str, request_id: int, box: int | None, seq_control: int | None) -> xr.Dataset:
-        found = self.catalog.partitions(product, request_id=int(request_id))
+    def _request(
+        self, products: Sequence[str], request_id: int, box: int | None, seq_control: int | None
+    ) -> xr.Dataset:
+        found = self.catalog.partitions(products, request_id=int(request_id))
         chosen = [item for item in found if seq_control in (None, item.seq_control)]
         if not chosen:
-            raise self._no_request(product, request_id, found)
+            raise self._no_request(products[0], request_id, found)
         if len(chosen) > 1:
             raise UsageError(
                 f"the request {request_id} was answered {len(chosen)} times: "
@@ -378,6 +419,11 @@ def _request_row(item: Partition) -> dict[str, object]:
     kind = next(kind for kind, product in _KINDS.items() if product == item.product)
     same = ("request_id", "seq_control", "start", "stop", "n_time", "boxes", "complete", "missing", "n_bytes", "run_id")
     return {name: getattr(item, name) for name in same} | {"kind": kind, "counts": item.counts_sum}
+
+
+def _calibration_row(item: Partition) -> dict[str, object]:
+    same = ("key", "start", "stop", "complete", "missing", "n_bytes", "run_id")
+    return {name: getattr(item, name) for name in same} | {"counts": item.counts_sum}
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
