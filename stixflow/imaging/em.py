@@ -75,7 +75,7 @@ class EMMaps(NamedTuple):
     converged: NDArray[np.bool_]
     """(image,) whether the stop rule was met within the allowed updates."""
     cstat: FloatArray
-    """(image,) C-statistic of the rates, 2/n Σ (y log(y / Hx) + Hx - y) over the positive ones."""
+    """(image,) C-statistic of the rates, 2/n Σ (y log(y / Hx) + Hx - y) over the n positive ones."""
     rates: FloatArray
     """(image, visibility, 4) what the map would show."""
 
@@ -301,13 +301,13 @@ class _Ascent:
 
 
 def c_statistic(measured: ArrayLike, model: ArrayLike) -> FloatArray:
-    """``2/n Σ (y log(y / m) + m - y)`` over the positive of the n rates (image, ...), one value per image."""
+    """``2/n Σ (y log(y / m) + m - y)`` over the n rates y (image, ...) that are positive, one value per image."""
     measured, model = np.asarray(measured, dtype=np.float64), np.asarray(model, dtype=np.float64)
     measured, model = measured.reshape(len(measured), -1), model.reshape(len(model), -1)
     positive = measured > 0
     ratio = np.divide(measured, model, out=np.ones_like(measured), where=positive)
     terms = np.where(positive, measured * np.log(ratio) + model - measured, 0.0)
-    return np.asarray(2.0 * terms.sum(axis=1) / measured.shape[1])
+    return np.asarray(2.0 * terms.sum(axis=1) / np.maximum(positive.sum(axis=1), 1))
 
 
 def _squares(first: Real, turned: Real, even: Real, odd: Real, *, power: int) -> FloatArray:

@@ -169,7 +169,7 @@ def test_sources_and_order_of_the_subcollimators_do_not_matter() -> None:
 
 def test_c_statistic_is_zero_for_the_right_model_and_skips_empty_columns() -> None:
     assert c_statistic([[1.0, 2.0]], [[1.0, 2.0]])[0] == 0
-    expected = 2 / 3 * (2.0 * np.log(2.0) + 1.0 - 2.0)
+    expected = 2 * (2.0 * np.log(2.0) + 1.0 - 2.0)
     assert c_statistic([[2.0, 0.0, -1.0]], [[1.0, 5.0, 7.0]])[0] == pytest.approx(expected)
 
 
