@@ -11,18 +11,28 @@ from stixflow.ephemeris.attitude import (
     pointing,
 )
 from stixflow.ephemeris.coordinates import hpc_to_stix, stix_to_hpc
+from stixflow.ephemeris.heliographic import SolarPlace, heliographic_to_hpc, place_on_sun
+from stixflow.ephemeris.position import Position, distance_au, position
+from stixflow.ephemeris.spice import Kernels
 
 __all__ = [
     "R_SUN_M",
+    "Kernels",
     "Observer",
     "Pointing",
+    "Position",
+    "SolarPlace",
     "apparent_radius",
     "average_pointing",
+    "distance_au",
     "earth_delay",
+    "heliographic_to_hpc",
     "hpc_to_stix",
     "observer",
     "observer_of",
+    "place_on_sun",
     "pointing",
+    "position",
     "read_ancillary",
     "stix_to_hpc",
     "write_ancillary",
