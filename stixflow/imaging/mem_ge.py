@@ -30,6 +30,8 @@ _MOST_TOGETHER = 64
 _PRODUCT_BLOCK_BYTES = 2 << 20
 _MOST_SHARED = 48
 """Visibilities up to which the products of their waves are made once for all images (benchmarks/bench_imaging.py)."""
+_WORTH_SHARING = 8
+"""Images from which that pays."""
 _ARMIJO = 1e-4
 _MOST_HALVINGS = 30
 _COARSE = 65
@@ -342,7 +344,8 @@ def _covariances(point: _Point, tables: tuple[Real, Real]) -> FloatArray:
     even, odd = (point.first + point.turned).astype(np.float32), (point.first - point.turned).astype(np.float32)
     k = len(cosines)
     moments = np.empty((len(even), 2 * k, 2 * k))
-    sums = _shared_moments if k <= _MOST_SHARED else _separate_moments
+    is_shared = k <= _MOST_SHARED and len(even) >= _WORTH_SHARING
+    sums = _shared_moments if is_shared else _separate_moments
     sums(even, odd, cosines, sines, moments)
     moments[:, k:, :k] = moments[:, :k, k:].transpose(0, 2, 1)
     moments -= point.mean[:, :, None] * point.mean[:, None, :]

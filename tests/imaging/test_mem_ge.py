@@ -126,9 +126,9 @@ def test_conjugate_visibilities_turn_the_map_and_their_order_does_not_matter() -
 
 
 def test_a_stack_gives_the_images_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    (vis, sigma), grid = _noisy(5), Grid((21, 20), 4.0)
+    (vis, sigma), grid = _noisy(12), Grid((21, 20), 4.0)
     together = mem_ge(vis, sigma, U, V, grid)
-    monkeypatch.setattr("stixflow.imaging.mem_ge._MOST_TOGETHER", 2)
+    monkeypatch.setattr("stixflow.imaging.mem_ge._MOST_TOGETHER", 9)
     monkeypatch.setattr("stixflow.imaging.mem_ge._PRODUCT_BLOCK_BYTES", 1 << 16)
     cut = mem_ge(vis, sigma, U, V, grid)
     np.testing.assert_array_equal(cut.iterations, together.iterations)
@@ -136,7 +136,7 @@ def test_a_stack_gives_the_images_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_many_visibilities_take_the_other_way_to_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    (vis, sigma), grid = _noisy(3), Grid((21, 20), 4.0)
+    (vis, sigma), grid = _noisy(9), Grid((21, 20), 4.0)
     shared_products = mem_ge(vis, sigma, U, V, grid, MemGE(tolerance=1e-10)).image
     monkeypatch.setattr("stixflow.imaging.mem_ge._MOST_SHARED", 0)
     separate = mem_ge(vis, sigma, U, V, grid, MemGE(tolerance=1e-10)).image
