@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
 from stixflow.ephemeris import Observer, Pointing, hpc_to_stix, observer, observer_of, pointing, stix_to_hpc
-from stixflow.errors import NotFound
-from stixflow.imaging.grids import Grid
+from stixflow.errors import ImagingError, NotFound
+from stixflow.imaging.counts import covering_energy_bins, with_energy_shift
+from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.location import Location, locate
-from stixflow.imaging.reconstruction import Method, reconstruct
+from stixflow.imaging.metadata import Source, find_sources
+from stixflow.imaging.reconstruction import Method, find_method, reconstruct
+from stixflow.imaging.uncertainty import uncertainty
 from stixflow.imaging.visibilities import stack, visibilities
 from stixflow.time import TimeRange
 
@@ -20,10 +23,12 @@ LOCATION_ENERGY = (6.0, 10.0)
 """Energies of the full-disk location, keV: the thermal source, above the strongest attenuation of the window."""
 SIGNIFICANT_SIGMAS = 5.0
 """How far a further selection must stand out of the background to be worth a map."""
+_LOCATION_SLACK_KEV = 1.0
 _LARGEST_RSUN_ARCSEC = 3450.0
 """Apparent radius of the Sun at the smallest perihelion of the mission, for a spacecraft at an unknown distance."""
 
 Selection = tuple[TimeRange, tuple[float, float]]
+"""A time range with an energy range in keV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,10 @@ class SourceImages:
     observer: Observer | None
     images: tuple[xr.Dataset, ...]
     """One stack per method, one map per selection, all centred on the location."""
-    dropped: Mapping[tuple[float, float], str]
-    """Energy ranges without a map, and why."""
+    sources: tuple[tuple[Source, ...], ...]
+    """What is in the maps of each stack."""
+    dropped: tuple[tuple[Selection, str], ...]
+    """Selections without a map, and why."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -69,6 +76,8 @@ def image_source(
     methods: Sequence[str | Method] = ("clean",),
     size: int = 129,
     pixel: float = 2.0,
+    located_in: Selection | None = None,
+    realisations: int = 0,
 ) -> SourceImages:
     """Locate the source of the first selection on the full disk, then make maps of every selection centred there.
 
@@ -77,60 +86,97 @@ def image_source(
     pixels, background
         Datasets of the product `sci_pixels`.
     selections
-        Time ranges with energy ranges in keV; the first is where the source is located, in 6-10 keV if the data reach
-        that, else in its own energies.
+        Time ranges with energy ranges in keV. The first is always mapped; a further one only where it stands out of the
+        background by 5 sigma.
     ephemeris
         Dataset of the product `ephemeris`; without one, or where it does not cover the time, the position stays in the
         STIX frame.
     methods
-        For `reconstruct`.
+        For `reconstruct`, which gets all selections as one stack.
     size, pixel
         Pixels along a side of the maps, and their size in arcsec.
+    located_in
+        Where the source is located, if not in the first selection; in 6-10 keV if the data reach that, else in its own
+        energies. The first selection is then like the others.
+    realisations
+        Maps of noise from which the uncertainty of each map is taken; 0 for none.
 
     Raises
     ------
     ImagingError
-        If an interval has no data, missing data, or a changing instrument state.
+        If an interval has no data, missing data, or a changing instrument state, or no selection shows more than
+        background.
+    UsageError
+        If there is no such method.
     """
-    time_range = selections[0][0]
-    point, place, warnings = _attitude(pixels, ephemeris, time_range)
+    for method in methods:
+        find_method(method)
+    when, energies = located_in or selections[0]
+    point, place, warnings = _attitude(pixels, ephemeris, when)
     center = None if point is None else hpc_to_stix((0.0, 0.0), point)
     location = locate(
         pixels,
-        time_range,
-        _location_energy(pixels, selections[0][1]),
+        when,
+        _location_energy(pixels, energies),
         background,
         rsun_arcsec=place.rsun_arcsec if place else _LARGEST_RSUN_ARCSEC,
         center=center,
     )
     where = (location.x, location.y)
-    parts = [visibilities(pixels, when, keV, background, location=where, center=where) for when, keV in selections]
-    # The first selection is what was located and asked for; a further band may hold nothing but background.
-    seen = [index == 0 or _significance(part) >= SIGNIFICANT_SIGMAS for index, part in enumerate(parts)]
-    data = stack([part for part, is_seen in zip(parts, seen, strict=True) if is_seen])
-    grid = Grid(size, pixel, center=where)
+    data = _visibilities_of(pixels, selections, background, where)
+    significance = _significance(data)
+    seen = significance >= SIGNIFICANT_SIGMAS
+    seen[0] |= located_in is None
+    dropped = tuple((selections[i], _faint(data, i, significance[i])) for i in np.flatnonzero(~seen).tolist())
+    if not seen.any():
+        raise ImagingError(
+            f"no selection can be imaged: {dropped[0][1]}",
+            expected="net counts of 5 sigma",
+            advice="choose longer intervals or other energies",
+        )
+    data, grid = data.isel(image=np.flatnonzero(seen)), Grid(size, pixel, center=where)
     if location.ambiguous:
         warnings = (*warnings, "the location is ambiguous: a source elsewhere fits almost as well")
-    return SourceImages(
-        location,
-        point,
-        place,
-        tuple(reconstruct(data, grid, method) for method in methods),
-        {selections[i][1]: _faint(part) for i, part in enumerate(parts) if not seen[i]},
-        warnings,
-    )
+    images = tuple(_images(data, grid, method, realisations) for method in methods)
+    sources = tuple(tuple(find_sources(stack, pointing=point, observer=place)) for stack in images)
+    return SourceImages(location, point, place, images, sources, dropped, warnings)
 
 
-def _significance(data: xr.Dataset) -> float:
-    """Net counts over their error, all sub-collimators of a selection together."""
-    error = float(np.sqrt((data["rate_sigma"] ** 2).sum()))
-    return float(data["rate"].sum()) / error if error else 0.0
+def _images(data: xr.Dataset, grid: Grid, method: str | Method, realisations: int) -> xr.Dataset:
+    images = reconstruct(data, grid, method)
+    if not realisations:
+        return images
+    return images.assign(uncertainty=uncertainty(data, grid, method, realisations=realisations)["uncertainty"])
 
 
-def _faint(data: xr.Dataset) -> str:
+def _visibilities_of(
+    pixels: xr.Dataset, selections: Sequence[Selection], background: xr.Dataset | None, where: tuple[float, float]
+) -> xr.Dataset:
+    """One stack of all selections in their order; those of the same energies are made together."""
+    bands = list(dict.fromkeys(energies for _, energies in selections))
+    parts, order = [], np.empty(len(selections), dtype=np.intp)
+    done = 0
+    for band in bands:
+        mine = [i for i, (_, energies) in enumerate(selections) if energies == band]
+        times = [selections[i][0] for i in mine]
+        parts.append(visibilities(pixels, times, band, background, location=where, center=where))
+        order[mine] = done + np.arange(len(mine))
+        done += len(mine)
+    return stack(parts).isel(image=order)
+
+
+def _significance(data: xr.Dataset) -> FloatArray:
+    """Net counts over their error, all sub-collimators of each selection together."""
+    error = np.sqrt((data["rate_sigma"].to_numpy() ** 2).sum(axis=(1, 2)))
+    total = data["rate"].to_numpy().sum(axis=(1, 2))
+    return np.asarray(np.divide(total, error, out=np.zeros_like(total), where=error > 0))
+
+
+def _faint(data: xr.Dataset, index: int, significance: float) -> str:
+    one = data.isel(image=index)
     return (
-        f"nothing but background: {float(data['net_counts'][0]):.0f} of {float(data['counts'][0]):.0f} counts left, "
-        f"{_significance(data):.1f} sigma"
+        f"nothing but background: {float(one['net_counts']):.0f} of {float(one['counts']):.0f} counts left, "
+        f"{significance:.1f} sigma"
     )
 
 
@@ -156,6 +202,12 @@ def _observer_of(pixels: xr.Dataset) -> Observer | None:
 
 
 def _location_energy(pixels: xr.Dataset, fallback: tuple[float, float]) -> tuple[float, float]:
-    low, high = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
-    reached = np.isclose(low, LOCATION_ENERGY[0]).any() and np.isclose(high, LOCATION_ENERGY[1]).any()
-    return LOCATION_ENERGY if reached else fallback
+    """6-10 keV where bins not much wider cover that."""
+    pixels = with_energy_shift(pixels)
+    try:
+        first, stop = covering_energy_bins(pixels, *LOCATION_ENERGY)
+    except ImagingError:
+        return fallback
+    low, high = pixels["energy_low"].to_numpy()[first], pixels["energy_high"].to_numpy()[stop - 1]
+    is_close = LOCATION_ENERGY[0] - low <= _LOCATION_SLACK_KEV and high - LOCATION_ENERGY[1] <= _LOCATION_SLACK_KEV
+    return LOCATION_ENERGY if is_close else fallback

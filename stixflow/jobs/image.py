@@ -77,7 +77,7 @@ def image(job: ImageJob) -> Imaged:
         for stack in source.images
         for index in range(stack.sizes["image"])
     ]
-    return Imaged(tuple(rows), location, skipped | {_band(energies): why for energies, why in source.dropped.items()})
+    return Imaged(tuple(rows), location, skipped | {_band(energies): why for (_, energies), why in source.dropped})
 
 
 def _open_one(url: str, time: np.datetime64 | None = None) -> xr.Dataset:
