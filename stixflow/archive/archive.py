@@ -13,11 +13,14 @@ import pandas as pd
 import xarray as xr
 
 from stixflow.archive.catalog import Catalog, Partition
+from stixflow.archive.garbage import DERIVED
 from stixflow.archive.layout import CATALOG_NAME, join_url
+from stixflow.archive.months import is_refused, stores_of
 from stixflow.cubes.files import local_copy
 from stixflow.cubes.model import PRODUCTS
+from stixflow.cubes.select import pixel_lightcurve
 from stixflow.cubes.store import Defect, open_joined, open_store, verify_store, which_are_there
-from stixflow.errors import MissingFile, NotFound, StixflowError, UsageError
+from stixflow.errors import MissingFile, NotFound, StixflowError, StoreError, UsageError
 from stixflow.time import TimeRange, iso, to_utc
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ _COVERAGE_COLUMNS = {
     "n_time": _WHOLE,
     "incomplete": _WHOLE,
 }
+_MOMENT_COLUMNS = {"what": _TEXT, "name": _TEXT, "start": _TIME, "stop": _TIME}
 _QUARANTINE_COLUMNS = {"file": _TEXT, "reason": _TEXT, "offset": _REAL, "n_bytes": _REAL, "path": _TEXT}
 
 
@@ -174,12 +178,22 @@ class Archive:
         if not found:
             raise self._nothing(product, span)
         _check_same_axes(found)
-        stores = [(self.url(item.path), item.digest) for item in found]
-        dataset = open_joined(stores) if len(stores) > 1 else open_store(stores[0][0], digest=stores[0][1])
+        dataset = self._open_days(found)
         first, last = np.searchsorted(dataset["time"].values, np.array([span.start, span.stop]))
         if first == last:
             raise self._nothing(product, span)
         return dataset if last - first == dataset.sizes["time"] else dataset.isel(time=slice(int(first), int(last)))
+
+    def _open_days(self, found: Sequence[Partition]) -> xr.Dataset:
+        days = [(self.url(item.path), item.digest) for item in found]
+        if len(days) == 1:
+            return open_store(days[0][0], digest=days[0][1])
+        joined = [(self.url(path), digest) for path, digest in stores_of(self.catalog, self.root, found)]
+        try:
+            return open_joined(joined)
+        except StoreError:
+            # A joined month may be damaged or just have been replaced; the days are the truth.
+            return open_joined(days)
 
     def pixels(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
         """Return the pixel data of a request (time, energy, detector, pixel), read when used.
@@ -202,6 +216,23 @@ class Archive:
         """
         return self._request(("sci_pixels", "sci_pixel_sums"), request_id, box, seq_control)
 
+    def pixel_lightcurve(
+        self,
+        request_id: int,
+        *,
+        energy_range: tuple[float, float] | None = None,
+        detectors: Sequence[int] | None = None,
+        pixels: Sequence[int] | None = None,
+        box: int | None = None,
+        seq_control: int | None = None,
+    ) -> xr.Dataset:
+        """Return counts (time, energy) of chosen energies, detectors and pixels of a request, reading little else.
+
+        Parameters and errors as `pixels` and `stixflow.cubes.select.pixel_lightcurve`.
+        """
+        cube = self.pixels(request_id, box, seq_control=seq_control)
+        return pixel_lightcurve(cube, energy_range=energy_range, detectors=detectors, pixels=pixels)
+
     def visibilities(self, request_id: int, box: int | None = None, *, seq_control: int | None = None) -> xr.Dataset:
         """Return the visibilities made on board for a request (time, energy, detector); see `pixels`."""
         return self._request(("sci_visibilities",), request_id, box, seq_control)
@@ -222,6 +253,22 @@ class Archive:
         if found is None:
             raise NotFound(f"there is no calibration run {key!r}", expected="a run that archive.calibrations() lists")
         return open_store(self.url(found.path), digest=found.digest)
+
+    def at(self, time: object) -> pd.DataFrame:
+        """Return everything that covers a moment, one row each: partitions of every product, flares, images."""
+        moment = to_utc(time)
+        after = moment + np.timedelta64(1, "ns")
+        rows: list[dict[str, object]] = [
+            {"what": item.product, "name": item.key, "start": item.start, "stop": item.stop}
+            for item in self.catalog.partitions(start=moment, stop=after)
+        ]
+        for what, found in (("flare", self.catalog.flares()), ("image", self.catalog.images())):
+            rows += [
+                {"what": what, "name": row[f"{what}_id"], "start": row["start"], "stop": row["stop"]}
+                for row in found
+                if to_utc(row["start"]) <= moment < to_utc(row["stop"])
+            ]
+        return _frame(rows, _MOMENT_COLUMNS)
 
     # Tables -----------------------------------------------------------------------------------------------------------
 
@@ -294,7 +341,12 @@ class Archive:
     def verify(self, partitions: Iterable[Partition] | None = None) -> list[Defect]:
         """Read every published store (or those given) and return all that is wrong with them."""
         chosen = self.catalog.partitions() if partitions is None else partitions
-        return [defect for item in chosen for defect in self._verify_one(item)]
+        found = [defect for item in chosen for defect in self._verify_one(item)]
+        return found if partitions is not None else found + self._verify_months()
+
+    def _verify_months(self) -> list[Defect]:
+        urls = [self.url(path) for path in self.catalog.done(DERIVED).values() if not is_refused(path)]
+        return [defect for url in urls for defect in verify_store(url)]
 
     def _verify_one(self, item: Partition) -> list[Defect]:
         url = self.url(item.path)

@@ -79,7 +79,9 @@ class Defect:
         return f"{self.url}: {self.key}: {self.problem}"
 
 
-def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> StoreRecord:
+def write_store(
+    url: str | os.PathLike[str], datasets: Sequence[xr.Dataset], *, layout: Layout | None = None
+) -> StoreRecord:
     """Check the boxes of one partition and write them as one store that nobody will write again.
 
     Parameters
@@ -88,6 +90,8 @@ def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> 
         Where the store shall be: a local path ending in ``.zarr``, or an ``s3://`` URL.
     datasets
         One Dataset for each box, all of one product, in the order of their group names.
+    layout
+        How arrays are cut; by default as the data model says for the product.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def write_store(url: str | os.PathLike[str], datasets: Sequence[xr.Dataset]) -> 
         left as it is: a task that ran twice has written once.
     """
     _check_boxes(datasets)
-    objects = _encode(datasets)
+    objects = _encode(datasets, layout)
     manifest = _manifest(objects)
     files = open_files(url)
     digest = str(manifest["digest"])
@@ -147,7 +151,7 @@ def open_store(
     )
 
 
-def open_joined(stores: Sequence[tuple[str, str]]) -> xr.Dataset:
+def open_joined(stores: Sequence[tuple[str, str | None]]) -> xr.Dataset:
     """Join the first boxes of stores in time: Dask arrays of one block a store, read when they are computed.
 
     Opens a year of days in the time that `open_store` and `xarray.concat` take for a month, because nothing but the
@@ -156,7 +160,8 @@ def open_joined(stores: Sequence[tuple[str, str]]) -> xr.Dataset:
     Parameters
     ----------
     stores
-        URL and digest of each store, in order of time. Every variable without `time` is taken from the first one.
+        URL and digest of each store (None does not ask), in order of time. Every variable without `time` is taken
+        from the first one, and of the attributes those that all have alike.
 
     Raises
     ------
@@ -176,7 +181,7 @@ def open_joined(stores: Sequence[tuple[str, str]]) -> xr.Dataset:
     axes = {name: variable.compute() for name, variable in joined.items() if "time" not in variable.dims}
     coords = {name: axes.get(name, joined[name]) for name in first.coords}
     values = {name: axes.get(name, joined[name]) for name in first.data_vars}
-    return xr.Dataset(values, coords, first.attrs)
+    return xr.Dataset(values, coords, _common_attrs(first.attrs, nodes))
 
 
 def verify_store(url: str | os.PathLike[str], digest: str | None = None) -> list[Defect]:
@@ -238,7 +243,12 @@ def _read_nodes(files: Files) -> dict[str, Any]:
     return nodes
 
 
-def _open_quickly(url: str, digest: str) -> tuple[dict[str, Any], NDArray[np.datetime64]]:
+def _common_attrs(attrs: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    others = [node["0"]["attributes"] for node in nodes]
+    return {name: value for name, value in attrs.items() if all(other.get(name) == value for other in others)}
+
+
+def _open_quickly(url: str, digest: str | None) -> tuple[dict[str, Any], NDArray[np.datetime64]]:
     files = open_files(url)
     _check_complete(files, digest)
     nodes = _read_nodes(files)
@@ -296,9 +306,8 @@ def _lazy_variable(url: str, path: str, node: Mapping[str, Any], *, dask: bool) 
     kept = lazy if dask else wrap.MemoryCachedArray(wrap.CopyOnWriteArray(lazy))
     variable = xr.Variable(node["dimension_names"], kept, attrs, fastpath=True)
     is_index = variable.dims == (path.rpartition("/")[2],)
-    return (
-        variable.chunk(dict(zip(variable.dims, _chunks_of(node), strict=True))) if dask and not is_index else variable
-    )
+    extent = _objects_of(node) if "://" in url else _chunks_of(node)
+    return variable.chunk(dict(zip(variable.dims, extent, strict=True))) if dask and not is_index else variable
 
 
 def _is_time(node: Mapping[str, Any]) -> bool:
@@ -309,32 +318,75 @@ def _chunks_of(node: Mapping[str, Any]) -> tuple[int, ...]:
     """Return what one read fetches, inside shards too."""
     first = node["codecs"][0]
     sharded = first["name"] == "sharding_indexed"
-    return tuple(
-        first["configuration"]["chunk_shape"] if sharded else node["chunk_grid"]["configuration"]["chunk_shape"]
-    )
+    return tuple(first["configuration"]["chunk_shape"] if sharded else _objects_of(node))
+
+
+def _objects_of(node: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the extent of one object."""
+    return tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
 
 
 def _read_array(
     files: Files, path: str, node: Mapping[str, Any], key: tuple[int | slice, ...] | None = None
 ) -> NDArray[Any]:
     """Read an array, or the part `key` of it: one of a single chunk here, in 0.1 ms, any other through `zarr`."""
-    part = ... if key is None else key
-    if tuple(node["shape"]) != _chunks_of(node) or node["codecs"] != _blosc_metadata(np.dtype(node["data_type"])):
-        import zarr
+    try:
+        return _read_part(files, path, node, ... if key is None else key)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{files.url} has lost an object of {path} since it was opened",
+            expected="a store that nobody removes while it is read",
+            advice="open it again: the archive shows what is published now",
+        ) from error
 
-        return np.asarray(zarr.open_array(_zarr_store(files), path=path, mode="r")[part])
+
+def _read_part(files: Files, path: str, node: Mapping[str, Any], part: Any) -> NDArray[Any]:
+    if tuple(node["shape"]) != _chunks_of(node) or node["codecs"] != _blosc_metadata(np.dtype(node["data_type"])):
+        return _read_with_zarr(files, path, node, part)
     from numcodecs import blosc  # type: ignore[import-untyped]
 
     data = files.get(f"{path}/{_object_key([0] * len(node['shape']))}")
-    return np.frombuffer(bytearray(blosc.decompress(data)), node["data_type"]).reshape(node["shape"])[part]
+    values: NDArray[Any] = np.frombuffer(bytearray(blosc.decompress(data)), node["data_type"])
+    return np.asarray(values.reshape(node["shape"])[part])
 
 
-def _zarr_store(files: Files) -> zarr.abc.store.Store:
-    from zarr.storage import FsspecStore, LocalStore
+def _read_with_zarr(files: Files, path: str, node: Mapping[str, Any], part: Any) -> NDArray[Any]:
+    import zarr
+    from zarr.storage import LocalStore
 
+    keys = [f"{path}/{key}" for key in _keys_of(node, part)]
     if "://" in files.url:
-        return FsspecStore.from_url(files.url, read_only=True)
-    return LocalStore(files.url, read_only=True)
+        # A shard is a few megabytes: fetching it whole is one request, where its chunks are thirty and its index one.
+        held = {key.removeprefix(f"{path}/"): data for key, data in files.get_many(keys)}
+        return np.asarray(_open_in_memory({"zarr.json": _json(node)} | held)[part])
+    values = np.asarray(zarr.open_array(LocalStore(files.url, read_only=True), path=path, mode="r")[part])
+    # Zarr gives zeros for an object that is gone; one that is there afterwards was there.
+    gone = set(keys) - files.present(keys)
+    if gone:
+        raise FileNotFoundError(min(gone))
+    return values
+
+
+def _keys_of(node: Mapping[str, Any], part: Any) -> Iterator[str]:
+    """Walk over the keys of the objects that a part of an array lies in."""
+    extent = _objects_of(node)
+    asked = part if isinstance(part, tuple) else (slice(None),) * len(extent)
+    touched = []
+    for size, step, one in zip(node["shape"], extent, asked, strict=True):
+        wanted = np.arange(size)[one]
+        touched.append(np.unique(np.atleast_1d(wanted) // step).tolist())
+    yield from (_object_key(index) for index in cross(*touched))
+
+
+def _open_in_memory(objects: Mapping[str, bytes]) -> zarr.Array[Any]:
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.storage import MemoryStore
+
+    buffer = default_buffer_prototype().buffer
+    return zarr.open_array(
+        MemoryStore({key: buffer.from_bytes(data) for key, data in objects.items()}), mode="r+", zarr_format=3
+    )
 
 
 # What goes in ---------------------------------------------------------------------------------------------------------
@@ -367,13 +419,13 @@ def _already_written(files: Files, digest: str) -> bool:
     )
 
 
-def _encode(datasets: Sequence[xr.Dataset]) -> dict[str, bytes]:
+def _encode(datasets: Sequence[xr.Dataset], wanted: Layout | None = None) -> dict[str, bytes]:
     """Return every object of the store but the manifest."""
     objects: dict[str, bytes] = {}
     nodes: dict[str, object] = {}
     for box, dataset in enumerate(datasets):
         nodes[str(box)] = _group(_global_attrs(dataset))
-        layout = PRODUCTS[dataset.attrs["product"]].layout
+        layout = wanted or PRODUCTS[dataset.attrs["product"]].layout
         for name, model in PRODUCTS[dataset.attrs["product"]].variables.items():
             values = _plain(dataset[name].values)
             grid = _Grid.of(dict(zip(model.dims, values.shape, strict=True)), values.dtype, layout)
@@ -601,8 +653,7 @@ def _unexpected_keys(files: Files, manifest: Mapping[str, Any]) -> Iterator[tupl
 def _implied(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     yield f"{path}/zarr.json"
     if node["node_type"] == "array":
-        extent = tuple(node["chunk_grid"]["configuration"]["chunk_shape"])
-        for _, key in _Grid(tuple(node["shape"]), extent, None).object_keys():
+        for _, key in _Grid(tuple(node["shape"]), _objects_of(node), None).object_keys():
             yield f"{path}/{key}"
 
 

@@ -9,6 +9,7 @@ from stixflow import jobs
 from stixflow.archive import PacketSet, Partition, Quarantined, draft_partition
 from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
+from stixflow.stages.months import join_months
 from stixflow.stages.run import Run
 
 _NOTHING_INSIDE = "cubes without a bin inside"
@@ -29,6 +30,7 @@ def build_cubes(run: Run) -> None:
             run.skip("cubes", label, "its packets hold no bin of it")
         else:
             _publish(run, job, built, sets[job.product, job.key])
+    join_months(run)
 
 
 def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:

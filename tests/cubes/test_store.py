@@ -265,3 +265,15 @@ def test_another_store_in_its_place_is_reported(tmp_path: Path) -> None:
     assert "has the digest" in str(verify_store(tmp_path / "b.zarr", record.digest)[0])
     with pytest.raises(StoreError, match="has the digest"):
         open_store(tmp_path / "b.zarr", digest=record.digest)
+
+
+@pytest.mark.parametrize("n_time", [12, 400])
+def test_a_store_that_is_removed_while_it_is_open_never_reads_as_zero(url: Path, n_time: int) -> None:
+    """Single chunks and shards: the metadata of an open cube are in memory, its values are not."""
+    write_store(url, [make_dataset("sci_pixels", n_time=n_time)])
+    lazy, joined = open_store(url), open_store(url, dask=True)
+    (shard,) = (url / "0" / "counts").glob("c.*")
+    shard.unlink()
+    for cube in (lazy, joined):
+        with pytest.raises(StoreError, match="lost an object of 0/counts"):
+            cube["counts"].isel(energy=0).load()
