@@ -1,7 +1,8 @@
 """How many megabytes of telemetry a CPU second frames and decodes.
 
-Framing alone, and framing + decoding + decompression + UTC of every bin, on streams of real packets repeated with
-new times and counters. Single core; CPU time of the process.
+Framing alone, framing and decoding to raw numbers, and everything up to decompressed numbers, engineering values and
+the UTC of every bin: on streams of real packets (synthetic ones for SSID 31 and 32) repeated with new times and
+counters. Single core; CPU time of the process. The speed of copying the same bytes shows what the memory allows.
 
     python benchmarks/bench_decode.py [--megabytes 60] [--json] [--shared ../shared]
 """
@@ -9,42 +10,77 @@ new times and counters. Single core; CPU time of the process.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.telemetry import Packets, Records, concat, decode, read_packets
 from stixflow.telemetry.ccsds import frame
+from stixflow.telemetry.compression import join_count_bytes
+from stixflow.telemetry.layouts import Field, layouts
 from stixflow.telemetry.requests import bin_starts
 from stixflow.time import scet_to_utc
 
-PRODUCTS = ("ql_lightcurve", "sci_pixels", "sci_spectrogram")
-PUBLIC = "stixcore 0.1-0.2, data-centre parser 0.3 MB per CPU second"
+DAY = {
+    "quick look": ("21,6,30", "21,6,31", "21,6,32", "21,6,33", "21,6,34"),
+    "housekeeping": ("3,25,2",),
+    "raw pixels": ("21,6,20",),
+    "pixels": ("21,6,21",),
+    "sums, visibilities": ("21,6,22", "21,6,23"),
+    "spectrograms": ("21,6,24",),
+    "calibration, aspect": ("21,6,41", "21,6,42"),
+}
+"""Packet types of the streams; the day is all of them in equal parts."""
+
+PUBLIC = {"stixcore": (0.1, 0.2), "data-centre parser": (0.3, 0.3)}
+"""MB per CPU second of the public parsers, from this machine's kind, lowest and highest."""
 
 
 def main() -> None:
     arguments = _arguments()
-    packets = read_packets(
-        [arguments.shared / "data" / "telemetry", arguments.shared / "oracle" / "telemetry" / "requests"]
-    )
-    kinds = {product: packets.of_product(product) for product in PRODUCTS}
-    streams = {name: repeat(kind, arguments.megabytes / len(kinds)) for name, kind in kinds.items()}
-    streams = {"mixed": interleave(streams.values()), **streams}
+    packets = _packets(arguments.shared)
+    share = arguments.megabytes / len(DAY)
+    streams = {name: interleave(_of_types(packets, types, share)) for name, types in DAY.items()}
+    streams = {"mixed day": interleave(streams.values()), **streams}
     rows = [measure(name, stream) for name, stream in streams.items()]
-    write = sys.stdout.write
     if arguments.json:
-        write(json.dumps({"decode": rows, "public_decoders": PUBLIC}) + "\n")
+        sys.stdout.write(json.dumps({"decode": rows, "public_parsers": PUBLIC}) + "\n")
         return
-    write(f"{'stream':16} {'MB':>6} {'packets':>8} {'framing':>8} {'all':>8}   MB per CPU second ({PUBLIC})\n")
+    sys.stdout.writelines(_table(rows))
+
+
+def _packets(shared: Path) -> Packets:
+    """Read real packets of every type there is, and synthetic ones of the others."""
+    real = read_packets([shared / "data" / "telemetry", shared / "oracle" / "telemetry" / "requests"])
+    with gzip.open(shared / "oracle" / "telemetry" / "synthetic" / "synthetic_packets.json.gz") as file:
+        blobs = [bytes.fromhex(entry["hex"]) for entry in json.load(file) if entry["key"] in ("21,6,31", "21,6,32")]
+    return concat([real, Packets.from_bytes(b"".join(blobs))])
+
+
+def _of_types(packets: Packets, types: tuple[str, ...], megabytes: float) -> Iterable[bytes]:
+    for text in types:
+        service, subtype, selector = (int(part) for part in text.split(","))
+        mask = (packets.service == service) & (packets.subtype == subtype) & (packets.selector == selector)
+        yield repeat(packets.select(mask), megabytes / len(types))
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterable[str]:
+    yield "MB per CPU second\n"
+    yield f"{'stream':20} {'MB':>6} {'packets':>8} {'copying':>8} {'framing':>8} {'decoding':>8} {'all':>8}\n"
     for row in rows:
-        write(
-            f"{row['stream']:16} {row['megabytes']:6.1f} {row['packets']:8d} {row['framing']:8.0f} {row['all']:8.0f}\n"
-        )
+        speeds = " ".join(f"{row[name]:8.0f}" for name in ("copying", "framing", "decoding", "all"))
+        yield f"{row['stream']:20} {row['megabytes']:6.1f} {row['packets']:8d} {speeds}\n"
+    for name, (low, high) in PUBLIC.items():
+        speed = f"{low}-{high}" if low < high else f"{low}"
+        ratio = rows[0]["all"] / high
+        yield f"{name:20} {'':6} {'':8} {'':8} {'':8} {'':8} {speed:>8}   stixflow: {ratio:.0f} x, mixed day\n"
 
 
 def _arguments() -> argparse.Namespace:
@@ -78,17 +114,16 @@ def interleave(streams: Iterable[bytes]) -> bytes:
 
 
 def measure(name: str, stream: bytes) -> dict[str, float | int | str]:
-    """MB per CPU second of framing alone, and of everything up to decompressed numbers and UTC."""
+    """MB per CPU second of copying, of framing alone, with decoding, and up to decompressed numbers and UTC."""
     megabytes = len(stream) / 1e6
-    framing = _seconds(lambda: frame(stream))
-    everything = _seconds(lambda: decode_all(stream))
-    return {
-        "stream": name,
-        "megabytes": megabytes,
-        "packets": int(frame(stream).offset.size),
-        "framing": megabytes / framing,
-        "all": megabytes / everything,
+    work: dict[str, Callable[[], object]] = {
+        "copying": lambda: bytearray(stream),
+        "framing": lambda: frame(stream),
+        "decoding": lambda: decode_all(stream, len),
+        "all": lambda: decode_all(stream, numbers),
     }
+    speeds = {what: megabytes / _seconds(run) for what, run in work.items()}
+    return {"stream": name, "megabytes": megabytes, "packets": int(frame(stream).offset.size), **speeds}
 
 
 def _seconds(work: Callable[[], object], rounds: int = 3) -> float:
@@ -100,20 +135,43 @@ def _seconds(work: Callable[[], object], rounds: int = 3) -> float:
     return best
 
 
-def decode_all(stream: bytes) -> int:
-    """Frame, decode, decompress and date; return how many numbers came out."""
-    batches = Packets.from_bytes(stream).batches()
-    return sum(_numbers(records) for batch in batches for records in decode(batch).values())
+def decode_all(stream: bytes, use: Callable[[Records], int]) -> int:
+    """Frame and decode packets of all types, batch by batch; sum what `use` makes of the records."""
+    total = 0
+    for batch in Packets.from_bytes(stream).batches():
+        decoded = decode(batch, products=set(np.unique(batch.product()).tolist()))
+        assert not decoded.rejected
+        total += sum(use(records) for records in decoded.values())
+    return total
 
 
-def _numbers(records: Records) -> int:
-    triggers = "trigger" if "trigger" in records else "triggers"
-    numbers: list[NDArray[np.generic]] = [
-        records.values("counts"),
-        records.values(triggers),
-        scet_to_utc(bin_starts(records)),
-    ]
-    return sum(column.size for column in numbers)
+def numbers(records: Records) -> int:
+    """Decompress, calibrate and date everything; return how many numbers came out."""
+    columns: list[NDArray[Any]] = [scet_to_utc(_starts(records))]
+    if "count_byte" in records:
+        columns.append(join_count_bytes(records["num_count_bytes"], records["count_byte"]))
+    for one in _fields(records):
+        if one.scheme:
+            columns.append(records.values(one.name))
+        elif one.curve:
+            columns.append(records.engineering(one.name))
+    return sum(column.size for column in columns)
+
+
+def _fields(records: Records) -> list[Field]:
+    found = {
+        one.name: one
+        for index in np.unique(records.layout).tolist()
+        for _, scope in layouts()[index].levels.values()
+        for one in scope.fields
+    }
+    return list(found.values())
+
+
+def _starts(records: Records) -> NDArray[np.int64]:
+    if records.type[:2] == (21, 6) and records.type[2] in (20, 21, 22, 23, 24, 30):
+        return bin_starts(records)
+    return records.scet
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -65,6 +65,9 @@ from stixflow.telemetry.layouts import (
 from stixflow.telemetry.packets import Accounting, Packets, Quarantined, big_endian
 
 Column: TypeAlias = NDArray[Any]
+
+_TINY_RUN = 8
+_MANY_CHANGES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,6 +195,8 @@ class Records:
         packed = self.skm(name)
         bounds = self.bounds(level)
         change = np.flatnonzero(np.diff(packed)) + 1
+        if change.size > _MANY_CHANGES:
+            return _looked_up(raw, packed, np.diff(bounds))
         first = np.concatenate([[0], change]) if packed.size else change
         edges = bounds[np.append(first, packed.size)].tolist()
         schemes = [_scheme(one) for one in packed[first].tolist()]
@@ -388,6 +393,18 @@ def _mixed(raw: NDArray[np.uint8], schemes: Sequence[Scheme], edges: Sequence[in
     for scheme, start, stop in zip(schemes, edges[:-1], edges[1:], strict=True):
         out[start:stop] = decompress(raw[start:stop], scheme)
     return out
+
+
+def _looked_up(raw: NDArray[np.uint8], packed: NDArray[np.uint16], rows: NDArray[np.int64]) -> Column:
+    """Decompress packets whose schemes change all the time, all in one table; `rows` of each packet."""
+    found, position = np.unique(packed, return_inverse=True)
+    schemes = [_scheme(one) for one in found.tolist()]
+    dtype = _mixed_dtype(raw, schemes)
+    codes = np.arange(256, dtype=np.uint8)
+    with np.errstate(over="ignore"):
+        table = np.concatenate([decompress(codes, scheme).astype(dtype) for scheme in schemes])
+    base = np.repeat(position * 256, rows)
+    return np.asarray(table[base.reshape(-1, *[1] * (raw.ndim - 1)) + raw])
 
 
 def _mixed_dtype(raw: NDArray[np.uint8], schemes: Collection[Scheme]) -> np.dtype[Any]:
@@ -644,6 +661,7 @@ class _Walk:
         if len(scope.parts) == 2 and scope.repeats and scope.repeats[0].scope.is_fixed:
             equal = self._equal_items(scope, packet, cursor, count, first)
             rest = np.flatnonzero(~equal)
+            rest = self._chain_items(scope, packet, cursor, count, first, rest)
         for item in range(int(count[rest].max(initial=0))):
             active = rest[count[rest] > item]
             active = active[~self.bad[packet[active]]] if self.reasons else active
@@ -681,6 +699,54 @@ class _Walk:
         done = count == 0
         done[rows] = True
         return np.asarray(done)
+
+    def _chain_items(
+        self,
+        scope: Scope,
+        packet: NDArray[np.intp],
+        cursor: NDArray[np.int64],
+        count: NDArray[np.int64],
+        first: int,
+        rows: NDArray[np.intp],
+    ) -> NDArray[np.intp]:
+        """Follow items of any length from one to the next, in all groups `rows` at once; advance their `cursor`.
+
+        The groups stand in order of their number of items, so that those that go on are always the first ones. Returns
+        the groups that do not fit into their packet, untouched.
+        """
+        rows = rows[np.argsort(-count[rows], kind="stable")]
+        number = count[rows]
+        going = np.searchsorted(-number, -np.arange(int(number.max(initial=0))), side="left").tolist()
+        at = cursor[rows]
+        step = self._size_reader(scope)
+        starts = []
+        for size in going:
+            start = at[:size]
+            starts.append(start.copy())
+            start += step(start)
+        over = at > self.end[packet[rows]]
+        if over.any():
+            self._chain_items(scope, packet, cursor, count, first, rows[~over])
+            return rows[over]
+        cursor[rows] = at
+        start = np.concatenate([np.empty(0, np.int64), *starts])
+        parent = np.concatenate([np.empty(0, np.intp), *(rows[:size] for size in going)])
+        item = np.repeat(np.arange(len(going)), going)
+        self._add_items(scope, first + parent, item, start, self._count(scope, scope.repeats[0].count, [start]))
+        return np.empty(0, np.intp)
+
+    def _size_reader(self, scope: Scope) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+        """Make the function that reads how long the items are that begin at given places."""
+        block, repeat = scope.blocks[0], scope.repeats[0]
+        (one,) = (one for one in block.fields if one.name == repeat.count)
+        byte, spare = one.at // 8, 8 - one.at % 8 - one.bits
+        if spare < 0:
+            last = self.buffer.size - 1 - (one.at + one.bits - 1) // 8
+            return lambda start: block.size + self._number(np.minimum(start, last), one) * repeat.scope.min_size
+        number = np.arange(256) >> spare & ((1 << one.bits) - 1)
+        sizes = (block.size + number * repeat.scope.min_size).astype(np.int64)
+        buffer = self.buffer[byte:]
+        return lambda start: sizes[buffer.take(start, mode="clip")]
 
     def _add_items(
         self,
@@ -865,11 +931,14 @@ def take_runs(column: Column, start: NDArray[np.int64], length: NDArray[np.int64
 
 
 def gather_runs(buffer: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Copy runs of bytes of any lengths, one after the other: whole runs of equal length at a time."""
+    """Copy runs of bytes of any lengths, one after the other: many of equal length at once, tiny ones byte by byte."""
+    total = int(length.sum())
+    if total < _TINY_RUN * length.size and length.min() != length.max():
+        return np.asarray(buffer[expand_runs(start, length)])
     sizes, inverse, members = np.unique(length, return_inverse=True, return_counts=True)
     if sizes.size == 1:
         return gather_rows(buffer, start, int(sizes[0])).reshape(-1)
-    out = np.empty(int(length.sum()), dtype=np.uint8)
+    out = np.empty(total, dtype=np.uint8)
     target = starts_of(length)
     for position, (size, number) in enumerate(zip(sizes.tolist(), members.tolist(), strict=True)):
         if size and number > 8:

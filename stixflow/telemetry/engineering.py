@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.telemetry import layouts
 
+_CODES = 4096
+
 
 def calibrate(raw: ArrayLike, curve: str, *, straight: bool = False) -> NDArray[np.float64]:
     """Turn raw numbers into engineering values by a calibration curve of the database.
@@ -33,9 +35,10 @@ def calibrate(raw: ArrayLike, curve: str, *, straight: bool = False) -> NDArray[
     points = layouts.curve(curve)
     if straight or len(points) == 2 or values.size == 0:
         return _polyline(values, points)
-    from scipy.interpolate import splev
-
-    return np.asarray(splev(values, _spline(curve)))
+    number = np.asarray(raw)
+    if number.dtype.kind == "u" and number.dtype.itemsize <= 2 and number.size > _CODES:
+        return np.asarray(_splined(curve, _CODES if number.max() < _CODES else 1 << 16)[number])
+    return _spline_values(values, curve)
 
 
 def _polyline(values: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -43,6 +46,18 @@ def _polyline(values: NDArray[np.float64], points: NDArray[np.float64]) -> NDArr
     piece = np.clip(np.searchsorted(x, values, side="right") - 1, 0, len(x) - 2)
     slope = np.diff(y) / np.diff(x)
     return np.asarray(y[piece] + slope[piece] * (values - x[piece]))
+
+
+def _spline_values(values: NDArray[np.float64], curve: str) -> NDArray[np.float64]:
+    from scipy.interpolate import splev
+
+    return np.asarray(splev(values, _spline(curve)), dtype=np.float64)
+
+
+@functools.cache
+def _splined(curve: str, codes: int) -> NDArray[np.float64]:
+    """Value of every number below `codes`: most parameters have twelve bits."""
+    return _spline_values(np.arange(codes, dtype=np.float64), curve)
 
 
 @functools.cache

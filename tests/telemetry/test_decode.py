@@ -135,6 +135,24 @@ def test_schemes_that_change_from_packet_to_packet() -> None:
     assert records.values("counts").tolist() == [v for part in parts for v in part.values("counts").tolist()]
 
 
+def test_schemes_that_change_all_the_time() -> None:
+    parts = [light_curve((7,), seed=seed, coarse=NEW + 1000 * seed) for seed in range(150)]
+    for number, part in enumerate(parts):
+        part["counts_k"][:] = (5, 3, 4)[number % 3]
+        part["counts_m"][:] = (3, 5, 4)[number % 3]
+    records = decode(Packets.from_bytes(encode(parts)))["ql_lightcurve"]
+    expected = [value for part in parts for value in part.values("counts").tolist()]
+    assert records.values("counts").tolist() == expected
+    pixel_parts = [pixels([[(0, [3])]], seed=seed, coarse=NEW + 1000 * seed) for seed in range(150)]
+    for number, part in enumerate(pixel_parts):
+        part["triggers_k"][:] = (4, 5)[number % 2]
+    records = decode(Packets.from_bytes(encode(pixel_parts)))["sci_pixels"]
+    assert records.values("trigger").shape == (150, 16)
+    assert records.values("trigger").tolist() == [
+        row for part in pixel_parts for row in part.values("trigger").tolist()
+    ]
+
+
 def _damage(stream: bytes, at: int, value: int) -> Packets:
     changed = bytearray(stream)
     changed[at] = value

@@ -103,6 +103,12 @@ def test_curves_pass_through_their_points_and_go_on_outside() -> None:
     assert np.isclose(calibrate(0, "0024", straight=True), first[1] - slope * first[0])
 
 
+@pytest.mark.parametrize("top", [4096, 65536])
+def test_many_numbers_calibrate_as_one(top: int) -> None:
+    raw = np.random.default_rng(top).integers(0, top, 5000).astype(np.uint16)
+    assert np.array_equal(calibrate(raw, "0024"), calibrate(raw.astype(np.int64), "0024"))
+
+
 def test_texts_of_numbers_that_no_table_lists_are_the_numbers() -> None:
     assert text_of([0, 1, 7], "CAAT0001TM").tolist() == ["Off", "On", "7"]
     assert text_of(np.zeros((0,), np.uint8), "CAAT0001TM").size == 0
