@@ -21,6 +21,8 @@ NOISE_SIGMAS = 5.0
 """How far a source stands out of the noise."""
 PEAK_PART = 0.2
 """Smallest peak of a further source, as a part of the brightest."""
+BP_SIGMAS, BP_PEAK_PART = 2.0, 0.6
+"""The same for back-projections, whose scatter is that of sidelobes, and whose sidelobes reach half the peak."""
 CONTOUR_LEVEL = 0.5
 MOST_SOURCES = 8
 
@@ -79,14 +81,14 @@ def find_sources(
     *,
     pointing: Pointing | None = None,
     observer: Observer | None = None,
-    sigmas: float = NOISE_SIGMAS,
-    part: float = PEAK_PART,
+    sigmas: float | None = None,
+    part: float | None = None,
     level: float = CONTOUR_LEVEL,
 ) -> list[Source]:
     """Sources of a stack of images, image by image, the brightest first.
 
-    The noise is that of the image's uncertainty if there is one, else of the residual map of CLEAN, else
-    (back-projection and methods without a residual) a robust scatter of the map itself.
+    The noise is that of the image's uncertainty if there is one, else of the residual map of CLEAN. Else a peak has to
+    stand out of the scatter of the map, and its signal to noise and the error of its position are not known (NaN).
 
     Parameters
     ----------
@@ -95,15 +97,20 @@ def find_sources(
     pointing, observer
         For positions on the sky, and on the Sun; a pointing that is only the average of the mission gives none.
     sigmas, part
-        How far a peak stands out of the noise, and how high it is beside the brightest.
+        How far a peak stands out of the noise, and how high it is beside the brightest; by default 5 and 0.2, for
+        back-projections 2 and 0.6.
     level
         Height of the contour, as a part of the peak.
     """
+    is_dirty = images.attrs.get("method") == "bp"
+    sigmas = (BP_SIGMAS if is_dirty else NOISE_SIGMAS) if sigmas is None else sigmas
+    part = (BP_PEAK_PART if is_dirty else PEAK_PART) if part is None else part
     maps = images["image"].to_numpy()
     noise = map_noise(images)
     where = _Frame.of(images)
     found = []
-    index, iy, ix = _maxima(maps, np.maximum(sigmas * noise, part * maps.max(axis=(1, 2))))
+    least = sigmas * np.where(np.isnan(noise), _scatter(maps), noise)
+    index, iy, ix = _maxima(maps, np.maximum(least, part * maps.max(axis=(1, 2))))
     heights, dy, dx = _refined(maps, index, iy, ix)
     for image in range(len(maps)):
         mine = np.flatnonzero(index == image)
@@ -120,13 +127,17 @@ def find_sources(
 
 
 def map_noise(images: xr.Dataset) -> FloatArray:
-    """Noise of every image in the unit of its map, (image,)."""
+    """Noise of every image in the unit of its map, (image,); NaN for methods that do not tell, without uncertainty."""
     if "uncertainty" in images:
         return np.asarray(np.nanmedian(images["uncertainty"].to_numpy(), axis=(1, 2)), dtype=np.float64)
     if "residual_rms" in images and "beam_fwhm" in images.attrs:
         beam = _GAUSSIAN_AREA * float(images.attrs["beam_fwhm"]) ** 2
         return np.asarray(images["residual_rms"].to_numpy() / beam, dtype=np.float64)
-    maps = images["image"].to_numpy()
+    return np.full(images.sizes["image"], np.nan)
+
+
+def _scatter(maps: FloatArray) -> FloatArray:
+    """Robust scatter of the pixels of every map: sidelobes as well as noise."""
     middle = np.median(maps, axis=(1, 2), keepdims=True)
     return np.asarray(_MAD * np.median(np.abs(maps - middle), axis=(1, 2)), dtype=np.float64)
 

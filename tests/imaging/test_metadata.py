@@ -94,6 +94,22 @@ def test_the_error_of_the_position_is_the_scatter_of_noisy_images() -> None:
     assert 0.4 < scatter / np.mean([source.sigma for source in found]) < 2.5
 
 
+def test_without_a_noise_no_error_is_claimed() -> None:
+    (source,) = find_sources(_stack(PAIR[:1], noise=1e-6))
+    assert np.isnan(source.snr)
+    assert np.isnan(source.sigma)
+    assert source_rows([source])[0]["sigma"] is None
+
+
+def test_a_dirty_map_has_its_source_but_not_its_sidelobes() -> None:
+    k = subcollimators()
+    u, v = detectors().u[k], detectors().v[k]
+    data = from_arrays(u, v, source_visibilities(PAIR[1:], u, v), center=CENTER)
+    (source,) = find_sources(reconstruct(data, Grid(129, 2.0), "bp"))
+    assert (source.x, source.y) == pytest.approx((CENTER[0] + 24.1, CENTER[1] - 17.2), abs=1.0)
+    assert np.isnan(source.flux)
+
+
 def test_clean_maps_have_the_noise_of_their_residual() -> None:
     k = subcollimators()
     u, v = detectors().u[k], detectors().v[k]
@@ -118,7 +134,9 @@ def test_positions_on_the_sky_and_on_the_sun() -> None:
     from sunpy.coordinates import HeliographicStonyhurst, Helioprojective
 
     pointing = Pointing(16.4, 82.7, -33.0, "sas", 0.4)
-    (source,) = find_sources(_stack([Gaussian(2.0, 5.0, 7.0, 20.0)], noise=1e-5), pointing=pointing, observer=OBSERVER)
+    stack = _stack([Gaussian(2.0, 5.0, 7.0, 20.0)])
+    stack["uncertainty"] = xr.full_like(stack["image"], float(stack["image"].max()) / 30)
+    (source,) = find_sources(stack, pointing=pointing, observer=OBSERVER)
     assert source.hpc == pytest.approx(tuple(stix_to_hpc((source.x, source.y), pointing)))
     assert source.hpc_sigma is not None
     assert source.hpc_sigma[0] >= 0.4 / np.sqrt(2)
