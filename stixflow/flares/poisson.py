@@ -28,8 +28,9 @@ SEARCH_BELOW_KEV = 50.0
 """Bands that start above hold hardly any photons of flares that the others miss."""
 WIDTHS_S = (12, 20, 32, 52, 84, 136, 220, 356, 576, 932, 1508)
 STRIDES_PER_WIDTH = 8
-INDEPENDENT_WINDOWS = 4.0
-"""Independent windows per window length, with all shifts and neighbouring lengths; measured on quiet days."""
+INDEPENDENT_WINDOWS = (4.0, 20.0, 3.0)
+"""Independent windows per window length, with all shifts and neighbouring lengths: this many at this score, growing
+with this power of the score. Measured on days without flares, with quantisation and thermal cycle."""
 GAP_S = 300.0
 """Rises are never followed across a longer gap."""
 LONGEST_RISE_S = 3 * 3600.0
@@ -117,10 +118,12 @@ def find_poisson(curve: Curve, *, false_alarms_per_day: float = FALSE_ALARMS_PER
     return sorted(finds, key=lambda find: find.peak)
 
 
-def windows_per_day(bin_s: float = 4.0) -> float:
-    """Independent windows of all lengths in a day."""
+def windows_per_day(score: float, bin_s: float = 4.0) -> float:
+    """Independent windows of all lengths in a day, for chance rises of about this score."""
+    number, at, power = INDEPENDENT_WINDOWS
     lengths = [max(round(width / bin_s), 1) * bin_s for width in WIDTHS_S]
-    return INDEPENDENT_WINDOWS * sum(86400.0 / length for length in lengths)
+    growth = float(max(score, at) / at) ** power
+    return float(number * growth * sum(86400.0 / length for length in lengths))
 
 
 def chance(score: float, bands: int) -> float:
@@ -134,10 +137,8 @@ def score_of_rate(false_alarms_per_day: float, bands: int, bin_s: float = 4.0) -
     """Score that chance exceeds so many times a day."""
     from scipy.optimize import brentq
 
-    wanted = np.log(false_alarms_per_day / windows_per_day(bin_s))
-
     def excess(score: float) -> float:
-        return float(np.log(max(chance(score, bands), 1e-300)) - wanted)
+        return float(np.log(max(false_alarm_rate(score, bands, bin_s), 1e-300) / false_alarms_per_day))
 
     return float(brentq(excess, 1e-6, 1200.0))
 
@@ -386,7 +387,7 @@ def _own(score: float, seed_score: float, piece: _Piece, seed: _Seed) -> float:
 
 def false_alarm_rate(score: float, bands: int, bin_s: float = 4.0) -> float:
     """Chance rises of at least this score in a day."""
-    return windows_per_day(bin_s) * chance(score, bands)
+    return windows_per_day(score, bin_s) * chance(score, bands)
 
 
 def _window_score(field: _Field, left: int, right: int) -> float:

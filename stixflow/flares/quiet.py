@@ -125,6 +125,7 @@ def quiet_model(curve: Curve) -> QuietModel:
     for _ in range(ROUNDS):
         quiet = _quiet_minutes(minutes, level, white)
         level, weight = _local_mean(minutes, quiet, level)
+    white = _quiet_dispersion(curve, minutes, at, quiet, level, white)
     slow = _slow_scatter(minutes, level, white)
     age = _age_s(quiet)
     drift = DRIFT_PER_ROOT_HOUR * np.sqrt(0.5 + age / 3600.0)
@@ -196,6 +197,20 @@ def _dispersion(minutes: _Minutes, mantissa_bits: int) -> Floats:
     per_bin = minutes.counts[:, minutes.used].sum(axis=1) / max(minutes.bins[minutes.used].sum(), 1.0)
     usual = 1.0 + compression_variance(per_bin, mantissa_bits) / np.maximum(per_bin, 1.0)
     return np.asarray(np.maximum(np.where(measured > 0, measured, usual), 1.0)[nearest].T)
+
+
+def _quiet_dispersion(
+    curve: Curve, minutes: _Minutes, at: NDArray[np.intp], quiet: Bools, level: Floats, guess: Floats
+) -> Floats:
+    """Variance over mean of the bins of quiet minutes around each minute, drawn to the guess where there are few."""
+    plain = curve.rcr == 0
+    expected = np.maximum(level[:, at] * curve.seconds * curve.open_fraction, 1e-9)
+    ratio = np.square(curve.counts - expected) / expected * plain
+    sums = [np.asarray(np.bincount(at, weights=band, minlength=len(quiet)) * quiet, dtype=np.float64) for band in ratio]
+    total = _box(np.stack(sums), SCATTER_RADIUS_MIN)
+    bins = _box((minutes.bins * quiet)[np.newaxis], SCATTER_RADIUS_MIN)
+    few = ENOUGH_MIN * BLOCK_S / float(np.median(curve.seconds))
+    return np.asarray(np.maximum((total + few * guess) / (bins + few), 1.0))
 
 
 def _small_mean(windows: Floats) -> Floats:
@@ -278,11 +293,13 @@ def _local_mean(minutes: _Minutes, quiet: Bools, guess: Floats) -> tuple[Floats,
 def _triangle(values: Floats, radius: int) -> Floats:
     """Sum with triangular weights over +-radius minutes, as two means over half of it."""
     half = radius // 2
-    for _ in range(2):
-        padded = np.pad(values, ((0, 0), (half + 1, half)))
-        sums = np.cumsum(padded, axis=-1)
-        values = sums[:, 2 * half + 1 :] - sums[:, : -(2 * half + 1)]
-    return np.asarray(values / (2 * half + 1))
+    return _box(_box(values, half), half) / (2 * half + 1)
+
+
+def _box(values: Floats, radius: int) -> Floats:
+    """Sum over +-radius minutes."""
+    sums = np.cumsum(np.pad(values, ((0, 0), (radius + 1, radius))), axis=-1)
+    return np.asarray(sums[:, 2 * radius + 1 :] - sums[:, : -(2 * radius + 1)])
 
 
 def _age_s(quiet: Bools) -> Floats:
