@@ -221,6 +221,7 @@ class _Ascent:
         if grid.shape[0] * grid.shape[1] % 2:
             self._turned[:, -1] = 0
         self._rows = np.arange(len(measured))
+        self._is_signed = bool((measured < 0).any())
         self._model = self._predict(self._first + self._turned, self._first - self._turned)
 
     def run(self, parameters: EM) -> list[tuple[NDArray[np.intp], _State]]:
@@ -247,14 +248,13 @@ class _Ascent:
         cosines, sines = self._tables
         n, k = odd.shape
         sums_even, sums_odd = np.zeros((n, k + 1)), np.zeros((n, k))
-        is_signed = bool((self._measured < 0).any())
         for start in range(0, cosines.shape[1], _PIXEL_BLOCK):
             block = slice(start, start + _PIXEL_BLOCK)
             first, turned = self._first[:, block], self._turned[:, block]
             plus, minus = even @ cosines[:, block], odd @ sines[:, block]
             difference = plus - minus
             plus += minus
-            if is_signed:
+            if self._is_signed:
                 np.maximum(plus, 0, out=plus)
                 np.maximum(difference, 0, out=difference)
             first *= plus

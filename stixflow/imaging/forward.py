@@ -165,11 +165,19 @@ def source_image(sources: Sequence[Source], grid: Grid) -> FloatArray:
     """Brightness of a sum of sources at the pixel centres, flux per arcsec², shape of the grid."""
     image = np.zeros(grid.shape)
     for source in _gaussians(sources):
-        along, across = _rotated(grid.x - source.x, grid.y[:, None] - source.y, source.angle)
+        x, y = grid.x - source.x, grid.y - source.y
         major, minor = source.widths
         peak = source.flux * 4 * np.log(2) / (np.pi * major * minor)
+        if major == minor:
+            image += np.multiply.outer(peak * _falling(y / major), _falling(x / major))
+            continue
+        along, across = _rotated(x, y[:, None], source.angle)
         image += peak * np.exp(-4 * np.log(2) * ((along / major) ** 2 + (across / minor) ** 2))
     return image
+
+
+def _falling(distance: FloatArray) -> FloatArray:
+    return np.asarray(np.exp(-4 * np.log(2) * distance**2))
 
 
 def modulation_amplitude(transmission: ArrayLike, harmonic: int = 1) -> FloatArray:

@@ -120,6 +120,9 @@ def mem_ge(
 ) -> MemMaps:
     """Maps of greatest entropy of a stack of visibilities.
 
+    An image whose flux is not positive (more background than counts) has no such map: all of it is NaN, and it has not
+    converged.
+
     Parameters
     ----------
     vis, sigma
@@ -133,7 +136,7 @@ def mem_ge(
     Raises
     ------
     ImagingError
-        If a visibility or an error is not a finite number, an error is not positive, or a flux is not.
+        If a visibility or an error is not a finite number, or an error is not positive.
     UsageError
         If the flux shall come from the counts and was not given.
     """
@@ -142,8 +145,34 @@ def mem_ge(
     vis = np.atleast_2d(np.asarray(vis, dtype=np.complex128))
     sigma = np.broadcast_to(np.asarray(sigma, dtype=np.float64), vis.shape)
     _check(vis, sigma)
-    fraction = _fraction(parameters, vis, sigma)
     total = _total_flux(parameters, flux, vis, sigma, frequencies, grid)
+    usable = np.flatnonzero(np.isfinite(total) & (total > 0))
+    if len(usable) == len(total):
+        return _solve(vis, sigma, frequencies, grid, parameters, total)
+    maps = _empty(total, grid, parameters)
+    if usable.size:
+        found = _solve(vis[usable], sigma[usable], frequencies, grid, parameters, total[usable])
+        for part, values in zip(maps, found, strict=True):
+            part[usable] = values
+    return maps
+
+
+def _empty(total: FloatArray, grid: Grid, parameters: MemGE) -> MemMaps:
+    images = np.full((len(total), *grid.shape), np.nan, parameters.precision)
+    regularisation, objective, chi2, gap = np.full((4, len(total)), np.nan)
+    iterations, converged = np.zeros(len(total), np.int64), np.zeros(len(total), np.bool_)
+    return MemMaps(images, total, regularisation, objective, chi2, gap, iterations, converged)
+
+
+def _solve(
+    vis: ComplexArray,
+    sigma: FloatArray,
+    frequencies: tuple[FloatArray, FloatArray],
+    grid: Grid,
+    parameters: MemGE,
+    total: FloatArray,
+) -> MemMaps:
+    fraction = _fraction(parameters, vis, sigma)
     if parameters.merge:
         frequencies, vis, sigma = merged(frequencies, vis, sigma, grid)
     tables = half_table(frequencies[0].tobytes(), frequencies[1].tobytes(), grid.shape, grid.pixel, "float64")
@@ -154,10 +183,8 @@ def mem_ge(
     regularisation = fraction * 2 * _largest(slope, tables)
     scale = regularisation * total / grid.pixel_area
     problem = _Problem(regularisation[:, None] / (2 * weights * total[:, None] * grid.pixel_area), measured, scale)
-    images = np.empty((len(vis), *grid.shape), parameters.precision)
-    objective, chi2, gap = np.full((3, len(vis)), np.nan)
-    iterations, converged = np.zeros(len(vis), np.int64), np.zeros(len(vis), np.bool_)
-    maps = MemMaps(images, total, regularisation, objective, chi2, gap, iterations, converged)
+    maps = _empty(total, grid, parameters)
+    maps.regularisation[:] = regularisation
     tables = _typed(tables, parameters.precision)
     together = int(np.clip(_STACK_BYTES // (tables[0].shape[1] * 6 * tables[0].itemsize), 1, _MOST_TOGETHER))
     for start in range(0, len(vis), together):
@@ -470,12 +497,6 @@ def _total_flux(
         raise UsageError("no flux of the counts", expected="visibilities made of counts", advice="give flux=")
     else:
         total = np.full(len(vis), float(parameters.flux))
-    if not (np.isfinite(total) & (total > 0)).all():
-        raise ImagingError(
-            f"{(~(total > 0)).sum()} of {len(total)} images have no positive flux",
-            expected="a positive flux for every map",
-            advice="leave out the images without signal, or give flux=",
-        )
     return total
 
 

@@ -180,9 +180,13 @@ def test_unusable_visibilities_are_refused(vis: np.ndarray, sigma: np.ndarray) -
         mem_ge(vis, sigma, U, V, Grid(9, 4.0))
 
 
-def test_an_image_without_flux_is_refused() -> None:
-    with pytest.raises(ImagingError, match="no positive flux"):
-        mem_ge(VIS, np.ones(24), U, V, Grid(9, 4.0), flux=0.0)
+def test_an_image_without_positive_flux_is_missing_and_the_others_are_not() -> None:
+    (vis, sigma), grid = _noisy(4), Grid(9, 4.0)
+    maps = mem_ge(vis, sigma, U, V, grid, flux=[9.0, -1.0, np.nan, 9.0])
+    assert np.isnan(maps.image).all(axis=(1, 2)).tolist() == [False, True, True, False]
+    assert maps.converged.tolist() == [True, False, False, True]
+    wanted = mem_ge(vis[3], sigma[3], U, V, grid, flux=9.0)
+    np.testing.assert_allclose(maps.image[3], wanted.image[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""The page on imaging runs as it is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/imaging.md"
+
+
+def test_the_examples_of_the_page_run() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 5
+    namespace: dict[str, Any] = {}
+    for code in blocks:
+        exec(compile(code, str(PAGE), "exec"), namespace)
+    assert namespace["choice"].candidates[namespace["choice"].best[0]].sources == ("circle", "circle")
+    fit = namespace["fitted"]["fit"].sel(image=0, parameter=["x", "y"])
+    np.testing.assert_allclose(fit, [(-18, -12), (16, 15)], atol=1.0)
+    assert namespace["entropy"]["converged"].all()
+    assert float(namespace["significance"].max()) > 10
