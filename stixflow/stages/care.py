@@ -1,0 +1,113 @@
+"""Looking after an archive: releases and garbage, as plain values and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from stixflow.archive import Catalog, collect, compare_releases, create_release, list_releases, open_archive
+from stixflow.provenance import code_version
+
+CURRENT = "current"
+"""In place of a release: what is published now."""
+
+
+def make_release(root: str, name: str, *, note: str = "", catalog: str | None = None) -> dict[str, Any]:
+    """Give a name to what is published now, after a look at whether it is all there.
+
+    Raises
+    ------
+    StoreError
+        If a published store is lost: a release would promise what is not there.
+    """
+    from stixflow.errors import StoreError
+
+    archive = open_archive(root, catalog=catalog)
+    lost = archive.lost()
+    if lost:
+        raise StoreError(
+            f"{len(lost)} published stores are not there, the first: {lost[0].path}",
+            expected="an archive that is whole",
+            advice="run `stixflow process` to build them again, then make the release",
+        )
+    return create_release(archive.catalog, name, note=note, code_version=code_version())
+
+
+def releases(root: str, *, catalog: str | None = None) -> dict[str, Any]:
+    """Return every release, the latest first."""
+    rows = list_releases(open_archive(root, catalog=catalog).catalog)
+    return {"releases": [row | {"created": str(row["created"])} for row in rows]}
+
+
+def show_release(root: str, name: str, *, catalog: str | None = None) -> dict[str, Any]:
+    """Return what a release holds: products with their spans and sizes, flares, images."""
+    pinned = open_archive(root, release=name, catalog=catalog).catalog
+    totals = pinned.totals()
+    products = [
+        {key: str(value) if key in ("start", "stop") else value for key, value in row.items()}
+        for row in pinned.coverage()
+    ]
+    return {"name": name, "products": products, "flares": totals["flares"], "images": totals["images"]}
+
+
+def compare(root: str, before: str, after: str, *, catalog: str | None = None) -> dict[str, Any]:
+    """Compare two releases partition by partition; ``current`` stands for what is published now."""
+    one, two = (_at(root, name, catalog) for name in (before, after))
+    rows = compare_releases(one, two)
+    return {"before": before, "after": after, "changes": dict(Counter(row["change"] for row in rows)), "rows": rows}
+
+
+def _at(root: str, name: str, catalog: str | None) -> Catalog:
+    return open_archive(root, release=None if name == CURRENT else name, catalog=catalog).catalog
+
+
+def collect_garbage(root: str, *, grace_days: float, dry_run: bool, catalog: str | None = None) -> dict[str, Any]:
+    """Mark and remove what nothing points to; see `stixflow.archive.collect`."""
+    found = collect(open_archive(root, catalog=catalog), grace_days=grace_days, dry_run=dry_run)
+    return {name: list(getattr(found, name)) for name in ("marked", "waiting", "removed", "active_runs")}
+
+
+def format_garbage(payload: Mapping[str, Any]) -> str:
+    """Write what a collection did as text."""
+    lines = [f"removed {path}" for path in payload["removed"]] + [f"marked {path}" for path in payload["marked"]]
+    counts = ", ".join(f"{len(payload[name])} {name}" for name in ("removed", "marked", "waiting"))
+    if payload["active_runs"]:
+        lines.append(f"nothing was removed: a run goes on, {', '.join(payload['active_runs'])}")
+    return "\n".join([*lines, counts])
+
+
+def format_release(payload: Mapping[str, Any]) -> str:
+    """Write what a release holds as text."""
+    lines = [
+        f"  {row['product']:16s} {row['partitions']:5d} partitions  {row['start']} to {row['stop']}"
+        for row in payload["products"]
+    ]
+    return "\n".join(
+        [f"release {payload['name']}", *lines, f"  {payload['flares']} flares, {payload['images']} images"]
+    )
+
+
+def format_releases(payload: Mapping[str, Any]) -> str:
+    """Write the list of releases as text."""
+    rows = payload["releases"]
+    lines = [
+        f"{row['name']:16s} {row['created']:.19}  {row['partitions']:6d} partitions  {row['note']}" for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines) or "no release was made yet"
+
+
+def format_comparison(payload: Mapping[str, Any]) -> str:
+    """Write how two releases differ as text."""
+    lines = [f"{row['change']:8s} {row['product']:16s} {row['key']}{_sizes(row)}" for row in payload["rows"]]
+    counts = ", ".join(f"{number} {change}" for change, number in payload["changes"].items())
+    return "\n".join([*lines, counts or f"{payload['before']} and {payload['after']} are the same"])
+
+
+def _sizes(row: Mapping[str, Any]) -> str:
+    if row["change"] != "changed":
+        return ""
+    return (
+        f"  {row['n_time_before']} to {row['n_time_after']} time bins"
+        f", {row['counts_sum_before']} to {row['counts_sum_after']} counts"
+    )

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from astropy.table import Table
+from example_delivery import DAYS
+
+from stixflow.archive import Archive, open_archive
+from stixflow.archive.listing import TABLES, list_table, write_table
+from stixflow.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def archive(processed: Path) -> Archive:
+    return open_archive(processed)
+
+
+def test_the_catalog_of_the_mission_is_one_row_a_partition(archive: Archive) -> None:
+    frame = list_table(archive, "products")
+    assert len(frame) == len(archive.catalog.partitions())
+    assert frame["n_time"].sum() == archive.coverage()["n_time"].sum()
+    day = list_table(archive, "products", "2022-06-16T00:01", "2022-06-17")
+    assert set(day.loc[day["product"] == "ql_lightcurve", "key"]) == {DAYS[1]}
+
+
+def test_files_know_their_days(archive: Archive) -> None:
+    frame = list_table(archive, "files")
+    assert len(frame) == len(archive.files())
+    assert (frame["packets_in"] == frame["used"] + frame["duplicates"] + frame["rejected"]).all()
+    light = frame[frame["name"].str.contains("30|light", regex=True) | frame["first_day"].notna()]
+    assert str(light["first_day"].min())[:10] == DAYS[0]
+    assert list_table(archive, "files", "2022-06-18")["name"].tolist() == []
+    assert list_table(archive, "files", stop="2022-06-15")["name"].tolist() == []
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_every_table_goes_out_in_every_format(archive: Archive, name: str, tmp_path: Path) -> None:
+    frame = list_table(archive, name)
+    assert len(json.loads(write_table(frame, "json"))) == len(frame)
+    write_table(frame, "csv", tmp_path / "table.csv")
+    assert len(pd.read_csv(tmp_path / "table.csv")) == len(frame)
+    assert len(write_table(frame, "table").splitlines()) == (len(frame) + 1 if len(frame) else 1)
+    write_table(frame, "fits", tmp_path / "table.fits")
+    back = Table.read(tmp_path / "table.fits")
+    assert (len(back), back.colnames) == (len(frame), [str(column) for column in frame.columns])
+
+
+def test_fits_keeps_times_and_numbers(archive: Archive, tmp_path: Path) -> None:
+    frame = list_table(archive, "flares")
+    write_table(frame, "fits", tmp_path / "flares.fits")
+    back = Table.read(tmp_path / "flares.fits")
+    assert back["peak"][0] == frame["peak"][0].isoformat(timespec="milliseconds")
+    assert back["peak_counts"][0] == frame["peak_counts"][0]
+    assert back["x_hpc"].dtype.kind == "f"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
+def test_parquet(archive: Archive, tmp_path: Path) -> None:
+    frame = list_table(archive, "products")
+    write_table(frame, "parquet", tmp_path / "products.parquet")
+    assert pd.read_parquet(tmp_path / "products.parquet")["key"].tolist() == frame["key"].tolist()
+
+
+def test_wrong_use_is_named(archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no table 'soup'"):
+        list_table(archive, "soup")
+    frame = list_table(archive, "products")
+    with pytest.raises(UsageError, match="'soup' is not a format"):
+        write_table(frame, "soup")
+    with pytest.raises(UsageError, match="--output"):
+        write_table(frame, "fits")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="pyarrow"):
+        write_table(frame, "parquet", tmp_path / "a.parquet")

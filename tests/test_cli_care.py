@@ -1,0 +1,85 @@
+"""The commands that look after an archive: releases, garbage, tables of the catalog."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from astropy.table import Table
+from example_archive import DAYS, add, day_of
+
+from stixflow import cli
+from stixflow.archive import open_archive
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    archive = open_archive(tmp_path / "archive", create=True)
+    for day in DAYS:
+        add(archive, [day_of(day)], day)
+    archive.close()
+    return tmp_path / "archive"
+
+
+@pytest.fixture
+def run(root: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = cli.main([*arguments, "--archive", str(root)])
+        return code, capsys.readouterr().out
+
+    return call
+
+
+def test_releases_from_the_command_line(run: Any, root: Path) -> None:
+    assert run("release", "list") == (0, "no release was made yet\n")
+    assert run("release", "create", "2026.1", "--note", "first") == (0, "release 2026.1: 3 partitions, 0 flares\n")
+    add(open_archive(root), [day_of(DAYS[1], seed=99)], DAYS[1], "R2")
+    code, out = run("release", "compare", "2026.1", "current")
+    assert code == 0
+    assert out.splitlines()[0].startswith("changed  ql_lightcurve    2022-11-09  24 to 24 time bins")
+    assert out.splitlines()[1] == "1 changed"
+    assert run("release", "compare", "2026.1", "2026.1")[1] == "2026.1 and 2026.1 are the same\n"
+    told = json.loads(run("release", "show", "2026.1", "--json")[1])
+    assert (told["name"], told["products"][0]["partitions"]) == ("2026.1", 3)
+    assert "2026.1" in run("release", "list")[1]
+    assert run("release", "create", "2026.1")[0] == 2
+    assert run("release", "show", "2026.2")[0] == 1
+    assert run("release")[0] == 2
+
+
+def test_a_release_promises_only_what_is_there(run: Any, root: Path) -> None:
+    archive = open_archive(root)
+    (Path(archive.url(archive.catalog.partitions()[0].path)) / "manifest.json").unlink()
+    assert run("release", "create", "2026.1")[0] == 1
+    assert run("release", "list")[1] == "no release was made yet\n"
+
+
+def test_garbage_from_the_command_line(run: Any, root: Path) -> None:
+    for name in ("R2", "R3"):
+        add(open_archive(root), [day_of(DAYS[1], seed=int(name[1]))], DAYS[1], name)
+    old = "ql_lightcurve/v1/2022/11/09/R1.zarr"
+    assert run("gc", "--dry-run")[1] == f"marked {old}\n0 removed, 1 marked, 0 waiting\n"
+    run("gc")
+    assert json.loads(run("gc", "--json")[1])["waiting"] == [old]
+    assert run("gc", "--grace-days", "0")[1] == f"removed {old}\n1 removed, 0 marked, 0 waiting\n"
+    assert not (root / old).exists()
+    assert run("gc", "--grace-days", "-1")[0] == 2
+    assert run("verify")[0] == 0
+
+
+def test_tables_of_the_catalog(run: Any, tmp_path: Path) -> None:
+    code, out = run("catalog", "products", "--start", "2022-11-09", "--format", "csv")
+    assert code == 0
+    assert [line.split(",")[1] for line in out.splitlines()] == ["key", "2022-11-09", "2022-11-11"]
+    assert len(json.loads(run("catalog", "products", "--json")[1])) == 3
+    assert run("catalog", "flares")[1] == "nothing\n"
+    path = tmp_path / "products.fits"
+    assert run("catalog", "products", "--format", "fits", "--output", str(path)) == (0, f"{path}\n")
+    assert len(Table.read(path)) == 3
+    assert run("catalog", "products", "--format", "fits")[0] == 2
+    run("release", "create", "a")
+    assert len(json.loads(run("catalog", "products", "--release", "a", "--json")[1])) == 3
+    assert run("catalog", "products", "--release", "b")[0] == 1
