@@ -89,7 +89,7 @@ def test_the_stop_rule_is_looked_at_every_25_updates() -> None:
     assert all(measure >= 0.05 for measure in measures[24:-1:25])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
 def test_total_of_the_rates_is_kept_and_no_pixel_is_negative(seed: int, scale: float) -> None:
     rates, grid = np.abs(_noisy(2, 0.1, seed)) * scale, Grid((15, 16), 5.0)

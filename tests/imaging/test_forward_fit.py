@@ -72,11 +72,14 @@ def test_fits_are_not_worse_than_those_of_the_ground_software(
     fits = forward_fit(reference["vis_re"] + 1j * reference["vis_im"], sigma, u, v, ForwardFit(kinds))
     freedom = fits.degrees_of_freedom - (kinds == ("loop",))
     assert fits.chi2[0] / freedom <= reference[f"redchisq_{key}"][0] * (1 + 1e-4)
-    theirs = sorted((reference[f"fit_{key}_{i}_{kind}"] for i, kind in enumerate(kinds)), key=lambda one: -one[0])
-    errors = sorted((reference[f"fitsig_{key}_{i}_{kind}"] for i, kind in enumerate(kinds)), key=lambda one: -one[0])
-    for i in range(len(kinds)):
-        np.testing.assert_allclose(fits.values[0, i, :4], theirs[i][:4], rtol=1e-2, atol=0.05)
-    assert np.isfinite(errors).all()
+    order = sorted(range(len(kinds)), key=lambda i: -reference[f"fit_{key}_{i}_{kinds[i]}"][0])
+    for values, errors, i in zip(fits.values[0], fits.errors[0], order, strict=True):
+        np.testing.assert_allclose(values, reference[f"fit_{key}_{i}_{kinds[i]}"], rtol=1e-3, atol=5e-3)
+        noise = reference[f"fitsig_{key}_{i}_{kinds[i]}"]
+        known = noise > 0  # not estimated for several sources
+        assert ((errors[known] > noise[known] / 2) & (errors[known] < noise[known] * 2)).all()
+    wanted = reference[f"map_{key}"]
+    np.testing.assert_allclose(fit_image(fits, Grid(65, 2.0))[0], wanted, atol=1e-3 * wanted.max())
 
 
 @pytest.mark.parametrize("kinds", [("circle",), ("ellipse",), ("loop",), ("loop", "ellipse", "circle")])
