@@ -25,6 +25,7 @@ BP_SIGMAS, BP_PEAK_PART = 2.0, 0.6
 """The same for back-projections, whose scatter is that of sidelobes, and whose sidelobes reach half the peak."""
 CONTOUR_LEVEL = 0.5
 MOST_SOURCES = 8
+_MOST_POINTS = 48
 
 _GAUSSIAN_AREA = np.pi / (4 * np.log(2))
 _MAD = 1.4826
@@ -143,14 +144,19 @@ def _scatter(maps: FloatArray) -> FloatArray:
 
 
 def source_rows(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Sources as plain values that a catalog keeps: numbers, None, and the contour as a list of pairs."""
+    """Sources as plain values that a catalog keeps: numbers, None, and the contour as a list of a few pairs."""
     names = ("number", "peak", "snr", "x", "y", "sigma", "centroid_x", "centroid_y", "area", "fwhm", "flux", "peaks")
     return [
         {name: _plain(getattr(source, name)) for name in (*names, "is_cut")}
         | {name: _pair(getattr(source, name)) for name in ("hpc", "hpc_sigma", "hgs", "hgs_sigma")}
-        | {"contour": np.round(source.contour, 2).tolist()}
+        | {"contour": np.round(_thinned(source.contour), 1).tolist()}
         for source in sources
     ]
+
+
+def _thinned(contour: FloatArray) -> FloatArray:
+    """At most 48 points of a closed contour, the first and the last among them."""
+    return contour[np.unique(np.linspace(0, len(contour) - 1, _MOST_POINTS).round().astype(int))]
 
 
 def hpc_to_stonyhurst(xy: FloatArray, observer: Observer) -> FloatArray:

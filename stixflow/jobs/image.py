@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from stixflow.flares import ImagingWindow
-    from stixflow.imaging import SourceImages
+    from stixflow.imaging import Source, SourceImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def image(job: ImageJob) -> Imaged:
     )
     location = _location_row(job, source)
     rows = [
-        _write_image(job, source, stack, index, location)
-        for stack in source.images
+        _write_image(job, source, stack, found, index, location)
+        for stack, found in zip(source.images, source.sources, strict=True)
         for index in range(stack.sizes["image"])
     ]
     return Imaged(tuple(rows), location, skipped | {_band(energies): why for (_, energies), why in source.dropped})
@@ -128,9 +128,15 @@ def _location_row(job: ImageJob, source: SourceImages) -> dict[str, Any]:
 
 
 def _write_image(
-    job: ImageJob, source: SourceImages, stack: xr.Dataset, index: int, location: Mapping[str, Any]
+    job: ImageJob,
+    source: SourceImages,
+    stack: xr.Dataset,
+    found: Sequence[Source],
+    index: int,
+    location: Mapping[str, Any],
 ) -> dict[str, Any]:
     from stixflow.imaging import write_map
+    from stixflow.imaging.metadata import source_rows
 
     one = stack.isel(image=index)
     method = str(stack.attrs["method"])
@@ -149,6 +155,7 @@ def _write_image(
             observer=source.observer,
             extra=extra,
             history=history,
+            sources=found,
         )
         blob = made.read_bytes()
     open_files(job.root).write(check_path(path), blob)
@@ -168,5 +175,6 @@ def _write_image(
         "counts": float(one["counts"]),
         "net_counts": float(one["net_counts"]),
         "total_flux": float(one["total_flux"]),
+        "sources": source_rows([one for one in found if one.image == index]),
         **{name: location[name] for name in names},
     }

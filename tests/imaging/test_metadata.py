@@ -173,3 +173,5 @@ def test_rows_are_plain_values() -> None:
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
     assert rows[0]["number"] == 0
     assert len(rows[0]["hpc"]) == 2
+    assert 20 < len(rows[0]["contour"]) <= 48
+    assert rows[0]["contour"][0] == rows[0]["contour"][-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sunpy.map
+from astropy.io import fits
 from example_delivery import DAYS, PEAK, POSITION
 
 from stixflow import jobs
@@ -57,6 +58,16 @@ def test_a_flare_is_where_it_was_put(job: jobs.ImageJob, tmp_path: Path) -> None
         one = sunpy.map.Map(path)
         assert one.meta["flare_id"] == job.flare_id
         assert one.observer_coordinate.radius.to_value("AU") == pytest.approx(0.62, rel=1e-4)
+
+
+def test_the_sources_of_every_map_are_told(job: jobs.ImageJob, tmp_path: Path) -> None:
+    for row in jobs.image(replace(job, methods=("clean",))).images:
+        brightest = row["sources"][0]
+        assert np.hypot(brightest["hpc"][0] - POSITION[0], brightest["hpc"][1] - POSITION[1]) < 5.0
+        assert 5 < brightest["fwhm"] < 60
+        assert brightest["hgs"] is not None
+        with fits.open(tmp_path / row["path"]) as file:
+            assert file["SOURCES"].data["NUMBER"].tolist() == [source["number"] for source in row["sources"]]
 
 
 def test_the_window_is_the_peak_minute_of_each_band(job: jobs.ImageJob) -> None:
