@@ -52,8 +52,9 @@ class Table:
         return None
 
     def nanoseconds(self, name: str) -> NDArray[np.int64]:
-        """Read a column of times in seconds or hundredths of it."""
-        values, unit = self.column(name), self.hdu.columns[name].unit
+        """Read a column of times in seconds or hundredths of it; without a unit it is that of ``time``."""
+        values = self.column(name)
+        unit = self.hdu.columns[name].unit or self.hdu.columns["time"].unit
         if unit not in _NS_PER_UNIT:
             raise InputFileError(f"{self.file} gives {name} in {unit!r}", expected="'s' or 'cs'")
         return np.asarray(np.rint(values.astype(np.float64) * _NS_PER_UNIT[unit]), dtype=np.int64)

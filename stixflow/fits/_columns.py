@@ -1,0 +1,160 @@
+"""What the tables of official files have in common: times, energies, counts, compression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stixflow.cubes.model import N_PIXELS
+from stixflow.errors import InputFileError
+from stixflow.fits._reading import StixFile, Table, ticks_of, utc_of
+from stixflow.instrument import N_CHANNELS, energy_edges
+from stixflow.time import scet_from_coarse_fine, utc_to_scet
+
+Arrays = dict[str, NDArray[Any]]
+
+_COUNTS_SKM = ("compression_scheme_counts_skm",)
+_TRIGGERS_SKM = ("compression_scheme_triggers_skm", "compression_scheme_trig_skm")
+
+
+def on_all_pixels(file: StixFile, counts: NDArray[Any], pixel_masks: NDArray[Any]) -> NDArray[Any]:
+    """Put the pixels of a trimmed axis in their places among the 12."""
+    n_sent = counts.shape[-1]
+    if n_sent == N_PIXELS:
+        return np.ascontiguousarray(counts)
+    places = np.flatnonzero(pixel_masks.any(axis=0))
+    if places.size != n_sent:
+        raise InputFileError(
+            f"{file.name} holds {n_sent} pixels of each detector, its masks name {places.size}",
+            expected="12 pixels, or those of the masks",
+            advice="fetch the file again, or report it with its name",
+        )
+    full = np.zeros((*counts.shape[:-1], N_PIXELS), dtype=counts.dtype)
+    full[..., places] = counts
+    return full
+
+
+def whole_counts(file: StixFile, values: NDArray[Any]) -> NDArray[Any]:
+    """Return counts as the unsigned integers that they are; floating point in some files."""
+    largest = values.max(initial=0)
+    whole = values.dtype.kind in "iu" or (np.isfinite(values).all() and (values == np.rint(values)).all())
+    if not whole or values.min(initial=0) < 0:
+        raise InputFileError(f"{file.name} holds counts that are not whole numbers from 0", expected="counts")
+    return values.astype(np.uint32 if largest <= np.iinfo(np.uint32).max else np.uint64, order="C")
+
+
+def bin_times(file: StixFile) -> Arrays:
+    """Centre, start and length of each row of DATA, in UTC and on the onboard clock."""
+    data, start = file.table("DATA"), file.start()
+    centre, width = data.nanoseconds("time"), data.nanoseconds("timedel")
+    time_start = centre - width // 2
+    begin = file.start_scet()
+    begin_ticks = utc_to_scet(start) if begin is None else np.int64(begin)
+    return {
+        "time": utc_of(start, centre),
+        "time_start": utc_of(start, time_start),
+        "timedel": width / 1e9,
+        "scet": begin_ticks + ticks_of(time_start),
+    }
+
+
+def scet_by_packet(file: StixFile, packet: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Onboard time of samples counted within their packet, of which a daily file may hold only a part.
+
+    The official times are rounded, or converted to UTC; they tell only which sample of its packet a row is.
+    """
+    control = file.table("CONTROL")
+    origin = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[packet]
+    step = ticks_of(np.rint(control.column("integration_time").astype(np.float64) * 1e9).astype(np.int64))[packet]
+    sample = np.rint((bin_times(file)["scet"] - origin) / step).astype(np.int64)
+    return np.asarray(origin + sample * step, dtype=np.int64)
+
+
+def packet_of_row(file: StixFile) -> NDArray[np.intp]:
+    """Row of CONTROL that describes each row of DATA."""
+    index = file.table("CONTROL").column("index").astype(np.int64)
+    wanted = file.table("DATA").column("control_index").astype(np.int64)
+    order = np.argsort(index)
+    row = order[np.minimum(np.searchsorted(index, wanted, sorter=order), index.size - 1)]
+    if (index[row] != wanted).any():
+        raise InputFileError(
+            f"{file.name} has rows of DATA without their row in CONTROL",
+            expected="every control_index among the index of CONTROL",
+            advice="fetch the file again",
+        )
+    return np.asarray(row)
+
+
+def compression(control: Table, packet: NDArray[np.intp]) -> Arrays:
+    """Compression schemes for each time bin; 0 where the file knows none, as for data sent uncompressed."""
+
+    return {
+        "counts_skm": scheme_of(control, packet, *_COUNTS_SKM),
+        "triggers_skm": scheme_of(control, packet, *_TRIGGERS_SKM),
+    }
+
+
+def scheme_of(control: Table, packet: NDArray[np.intp], *names: str) -> NDArray[Any]:
+    """One compression scheme for each time bin, from the first of the columns that exists."""
+    skm = control.find(*names)
+    if skm is None:
+        return np.zeros(len(packet), dtype=np.uint16)
+    return np.asarray((skm.astype(np.uint16) @ np.array([256, 16, 1], dtype=np.uint16))[packet])
+
+
+def energy_bins(file: StixFile, n_counts: int) -> tuple[Arrays, slice | NDArray[np.intp]]:
+    """Energy bins of the counts, and which elements of their axis belong to them."""
+    n_rows = file.table("ENERGIES").column("e_low").size
+    start, stop = _channels(file)
+    sent = _sent_rows(file.table("CONTROL"), n_rows)
+    if n_counts not in (n_rows, sent.size):
+        raise InputFileError(
+            f"{file.name} holds counts in {n_counts} energies, its table has {n_rows}, its mask {sent.size}",
+            expected="as many energies as counts",
+            advice="fetch the file again, or report it with its name",
+        )
+    start, stop, nominal = start[sent], stop[sent], energy_edges(file.start())
+    low, high = nominal[start], nominal[stop]
+    bins = {
+        "energy": np.where(np.isinf(high), low, (low + high) / 2),
+        "energy_low": low,
+        "energy_high": high,
+        "channel_start": start.astype(np.uint8),
+        "channel_stop": stop.astype(np.uint8),
+    }
+    return bins, sent if sent.size < n_counts else slice(None)
+
+
+def _sent_rows(control: Table, n_rows: int) -> NDArray[np.intp]:
+    """Rows of the energy table that were sent: an old mask names channels, a new one edges of a trimmed table."""
+    mask = control.find("energy_bin_mask")
+    if mask is None or mask.shape[-1] != n_rows:
+        return np.arange(n_rows)
+    return np.flatnonzero(mask.any(axis=0))
+
+
+def _channels(file: StixFile) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Science channels of the rows of the energy table: ``[start, stop)``.
+
+    The energies themselves are the last resort: V01 files of 2020 say 16-17 keV for the channel 16-18 keV.
+    """
+    table = file.table("ENERGIES")
+    low, high = (table.column(name).astype(np.float64) for name in ("e_low", "e_high"))
+    edge_mask = file.table("CONTROL").find("energy_bin_edge_mask")
+    if edge_mask is not None and (edge_mask == edge_mask[0]).all() and edge_mask[0].sum() == low.size + 1:
+        edge = np.flatnonzero(edge_mask[0])
+        return edge[:-1], edge[1:]
+    if low.size == N_CHANNELS:
+        return np.arange(N_CHANNELS), np.arange(1, N_CHANNELS + 1)
+    nominal = energy_edges(file.start())
+    high[np.isnan(high)] = np.inf
+    start, stop = (np.searchsorted(nominal, edges - 1e-3) for edges in (low, high))
+    if not (np.isclose(nominal[start], low).all() and np.isclose(nominal[stop], high).all()):
+        raise InputFileError(
+            f"{file.name} has energies {low[0]:g} to {high[-1]:g} keV that are not edges of science channels",
+            expected="the edges of the channels of its date",
+            advice="check the date and the energy table of the file",
+        )
+    return start, stop
