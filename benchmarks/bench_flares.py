@@ -1,9 +1,13 @@
-"""How long the SNIP envelope and the detection of flares take, beside the plain formula in NumPy.
+"""How long detection takes, beside the plain formula of the SNIP envelope; and what it finds in simulated months.
 
 One day of 4 s bins (21 600), and a stack of days. The plain formula is the definition written down per window with
 whole-array NumPy. One core, CPU time, best of several rounds.
 
     python benchmarks/bench_flares.py [--days 4] [--rounds 5] [--json]
+    python benchmarks/bench_flares.py --months 3 [--quiet-days 300] [--json]
+
+The second form prints completeness and purity of both detectors against the significance of the peaks, and false
+alarms on days without flares. ``--months 0.1 --quiet-days 3`` takes a few seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stixflow.flares import detect, quiet_statistics, smooth, snip_envelope
+from stixflow.flares import detect, model_background, quiet_statistics, smooth, snip_envelope
 
 BINS = 21600
 QUIET = (250.0, 50.0, 67.0, 850.0, 460.0)
@@ -33,8 +37,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--days", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--months", type=float, help="simulate so many months instead of measuring time")
+    parser.add_argument("--quiet-days", type=int, default=100, help="days without flares beside the months")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.months:
+        report_months(options.months, options.quiet_days, as_json=options.json)
+        return
     result = measure(options.days, options.rounds)
     if options.json:
         sys.stdout.write(json.dumps(result) + "\n")
@@ -44,19 +53,30 @@ def main() -> None:
     sys.stdout.write(f"largest relative difference of the envelopes  {result['difference']:.1e}\n")
 
 
+def report_months(months: float, quiet_days: int, *, as_json: bool) -> None:
+    """Print what both detectors find in simulated months and on days without flares."""
+    from flare_months import false_alarms, format_tables, measure
+
+    result = {"months": measure(max(round(30 * months), 1)), "false_alarms_per_day": false_alarms(quiet_days)}
+    sys.stdout.write(json.dumps(result) + "\n" if as_json else format_tables(result))
+
+
 def measure(days: int, rounds: int) -> dict[str, object]:
     """Time everything on the same curves."""
     curve = day_with_flares(seed=1)
     counts = np.array([day_with_flares(seed=seed)["counts"].to_numpy()[:, 0] for seed in range(days)], dtype=float)
     smoothed = smooth(counts)
     detect(curve)
+    detect(curve, "snip")
     work: dict[str, tuple[int, Callable[[], object]]] = {
         "envelope, plain formula": (1, lambda: plain_envelope(smoothed[0])),
         "envelope, stixflow": (1, lambda: snip_envelope(smoothed[0])),
         f"envelope, stixflow, {days} days stacked": (days, lambda: snip_envelope(smoothed)),
         "smoothing of five bands": (1, lambda: smooth(curve["counts"].to_numpy().T)),
         "quiet hours": (1, lambda: quiet_statistics(curve)),
-        f"detection, {len(detect(curve))} flares, all columns": (1, lambda: detect(curve, distance_au=0.5)),
+        f"snip, {len(detect(curve, 'snip'))} flares, all columns": (1, lambda: detect(curve, "snip", distance_au=0.5)),
+        "modelled background": (1, lambda: model_background(curve)),
+        f"poisson, {len(detect(curve))} flares, all columns": (1, lambda: detect(curve, distance_au=0.5)),
     }
     rows = [{"what": what, "seconds_per_day": best(run, rounds) / share} for what, (share, run) in work.items()]
     plain, ours = plain_envelope(smoothed[0]), snip_envelope(smoothed[0])

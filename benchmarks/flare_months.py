@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,9 +82,7 @@ def _flare(rng: np.random.Generator, span: TimeRange, distance: float) -> FlareM
     )
 
 
-def _truth(
-    utc: NDArray[np.datetime64], own: list[tuple[int, NDArray[np.float64], float]]
-) -> pd.DataFrame:
+def _truth(utc: NDArray[np.datetime64], own: list[tuple[int, NDArray[np.float64], float]]) -> pd.DataFrame:
     total = np.zeros(len(utc))
     for at, counts, _ in own:
         total[at : at + len(counts)] += counts
@@ -198,7 +198,7 @@ def _off(truth: pd.DataFrame, found: pd.DataFrame, column: str) -> NDArray[np.fl
 
 def _summary(truth: pd.DataFrame, found: pd.DataFrame) -> dict[str, object]:
     rows = []
-    for low, high in zip(SIGNIFICANCE_EDGES[:-1], SIGNIFICANCE_EDGES[1:], strict=True):
+    for low, high in pairwise(SIGNIFICANCE_EDGES):
         inside = truth[(truth["significance"] >= low) & (truth["significance"] < high)]
         alone = inside[inside["alone"]]
         hit = inside[inside["found"] >= 0]
@@ -235,3 +235,35 @@ def false_alarms(days: int, seed: int = 1, rate: float = 0.02) -> dict[str, dict
                 counts[method] += len(seek(false_alarms_per_day=rate) if method == "poisson" else seek())
         result[name] = {method: counts[method] / days for method in METHODS}
     return result
+
+
+def format_tables(result: dict[str, Any]) -> str:
+    """Write the result of `measure` and `false_alarms` as Markdown."""
+    months, alarms = result["months"], result["false_alarms_per_day"]
+    lines = [
+        "| peak minute over noise | flares | poisson found | alone | snip found | alone | peak off, s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for ours, theirs in zip(months["poisson"]["bins"], months["snip"]["bins"], strict=True):
+        off = "" if ours["peak_off_s"] is None else f"{ours['peak_off_s']:.0f}"
+        lines.append(
+            f"| {ours['from']:g} and more | {ours['flares']} | {_share(ours['found'], ours['flares'])} "
+            f"| {_share(ours['alone_found'], ours['alone'])} | {_share(theirs['found'], theirs['flares'])} "
+            f"| {_share(theirs['alone_found'], theirs['alone'])} | {off} |"
+        )
+    lines += ["", "| | poisson | snip |", "|---|---|---|"]
+    for name, text in {
+        "finds": "finds",
+        "flare": "of these flares",
+        "part": "second finds of a flare",
+        "false": "nothing",
+    }.items():
+        lines.append(f"| {text} | {months['poisson'][name]} | {months['snip'][name]} |")
+    lines.append(f"| purity | {months['poisson']['purity']:.4f} | {months['snip']['purity']:.4f} |")
+    for name, rates in alarms.items():
+        lines.append(f"| finds a day without flares, {name} | {rates['poisson']:.3f} | {rates['snip']:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "-"
