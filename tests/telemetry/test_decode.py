@@ -12,6 +12,7 @@ from reference_packets import by_parameter, of_tree, read_json
 
 from stixflow.errors import UsageError
 from stixflow.telemetry import Packets, Records, decode, encode, read_packets
+from stixflow.telemetry.compression import unpack_skm, variance
 from stixflow.telemetry.decode import gather_runs
 from stixflow.telemetry.layouts import layouts
 
@@ -49,9 +50,13 @@ def _compare_decompressed(records: Records, params: dict[str, Any]) -> None:
             entry = params.get(field.id, {})
             if field.scheme and "decompressed" in entry and field.id not in wrong_in_the_oracle:
                 values = records.values(field.name)
-                first = values[:, 0] if field.repeat else values
-                assert first.tolist() == entry["decompressed"]
-                compared += 1
+                for number in range(max(field.repeat, 1)):
+                    name = f"{field.id[:4]}{int(field.id[4:]) + number:04d}"
+                    column = values[:, number] if field.repeat else values
+                    assert column.tolist() == params[name]["decompressed"], name
+                    scheme = tuple(int(part[0]) for part in unpack_skm(records.skm(field.name)))
+                    assert np.allclose(variance(column, scheme), params[name]["variance"], rtol=1e-6)
+                    compared += 1
     assert compared > 0 or records.type[2] not in (21, 24, 30)
 
 

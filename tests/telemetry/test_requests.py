@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stixflow.errors import UsageError
 from stixflow.telemetry import Packets, Records, consistent, decode, encode, read_packets, regroup
+from stixflow.telemetry.compression import join_count_bytes
 from stixflow.telemetry.requests import bin_starts, spectrogram_durations
 
 BINS = [[(0, [1, 2, 3])], [(0, [4]), (10, [1, 2])], [(10, [3, 4]), (20, [1, 2, 3, 4])]]
@@ -193,3 +194,36 @@ def test_synthetic_requests_are_one_complete_box(shared: Path, name: str) -> Non
     (box,) = request.boxes
     assert box.start.size == facts["truth_shape"][0]
     assert len(box.channels) == facts["truth_shape"][-1]
+
+
+@pytest.mark.parametrize("name", ["l0_22634", "l0_22635"])
+def test_raw_pixel_requests_hold_every_count_of_the_truth(shared: Path, name: str) -> None:
+    folder = shared / "oracle/telemetry/requests"
+    packets = read_packets(folder / f"{name}.bin")
+    (records,) = decode(packets, products=set(packets.product().tolist())).values()
+    times = bin_starts(records)
+    time = np.unique(times, return_inverse=True)[1][records.parents("num_samples")]
+    with np.load(folder / f"{name}_truth.npz") as truth:
+        counts = np.zeros_like(truth["counts"])
+        cell = (time, records["detector_id"], records["pixel_id"], records["energy_id"])
+        np.add.at(counts, cell, join_count_bytes(records["num_count_bytes"], records["count_byte"]))
+        assert np.array_equal(counts, truth["counts"])
+        first = np.unique(times, return_index=True)[1]
+        assert np.array_equal(records["trigger"][first], truth["triggers"])
+        assert np.array_equal(records["integration_time"][first], truth["duration_raw"])
+
+
+@pytest.mark.parametrize("name", ["l2_22634", "l2_22635"])
+def test_summed_pixel_requests_hold_every_count_of_the_truth(shared: Path, name: str) -> None:
+    folder = shared / "oracle/telemetry/requests"
+    packets = read_packets(folder / f"{name}.bin")
+    (records,) = decode(packets, products=set(packets.product().tolist())).values()
+    times = bin_starts(records)
+    with np.load(folder / f"{name}_truth.npz") as truth:
+        _, detectors, sets, _ = truth["counts"].shape
+        time = np.unique(times, return_inverse=True)[1][records.parents("num_energy_groups")]
+        counts = np.zeros_like(truth["counts"])
+        cells = records.values("counts").reshape(-1, detectors, sets)
+        counts[time, :, :, records["e_low"]] = cells
+        assert np.array_equal(counts, truth["counts"])
+        assert counts.sum() > 0
