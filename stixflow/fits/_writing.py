@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _GZIP_LEVEL = 6
+_CARD = 80
 _CODES = {"u1": "B", "u2": "I", "u4": "J", "u8": "K", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
 
 
@@ -100,9 +101,17 @@ def primary_hdu(cards: Mapping[str, tuple[Any, str]], *, history: Sequence[str],
 
     header = fits.Header()
     for key, (value, comment) in cards.items():
-        header.append((key, value, comment), end=True)
+        header.append((key, value, comment[: _room(key, value)]), end=True)
     for line in history:
         header.add_history(line)
     for line in comments:
         header.add_comment(line)
     return fits.PrimaryHDU(header=header)
+
+
+def _room(key: str, value: Any) -> int | None:
+    """Length that is left for the comment of a card; None where the card goes on in others."""
+    from astropy.io import fits
+
+    image = fits.Card(key, value).image
+    return max(0, len(image) - len(image.rstrip()) - 3) if len(image) == _CARD else None

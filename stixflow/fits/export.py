@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.cubes.model import N_CHANNELS, N_DETECTORS, N_PIXELS
-from stixflow.ephemeris import Observer, earth_delay, observer, observer_of
 from stixflow.errors import NotFound, UsageError
 from stixflow.fits._writing import Column, primary_hdu, smallest, table_hdu, unfold, write_hdus
 from stixflow.fits.origin import PLAN_CARDS, Origin
 from stixflow.telemetry.compression import error, unpack_skm
 from stixflow.time import TICKS_PER_SECOND, iso, scet_to_utc
+
+if TYPE_CHECKING:
+    from stixflow.ephemeris import Observer
 
 _Array = NDArray[Any]
 
@@ -145,7 +147,7 @@ class _Kind:
 
 
 def _kind(dataset: xr.Dataset) -> _Kind:
-    product = dataset.attrs.get("product")
+    product = str(dataset.attrs.get("product"))
     for kind in _KINDS.get(product, ()):
         if dataset.attrs.get("ssid", kind.ssid) == kind.ssid:
             return kind
@@ -404,10 +406,13 @@ def _request_cards(dataset: xr.Dataset, origin: Origin) -> dict[str, tuple[Any, 
 
 
 def _observer(dataset: xr.Dataset, ephemeris: xr.Dataset | Observer | None, span: _Span) -> Observer | None:
-    if isinstance(ephemeris, Observer):
-        return ephemeris
-    if ephemeris is not None:
+    # The room of the ephemeris reads its own files through this one.
+    from stixflow.ephemeris import observer, observer_of
+
+    if isinstance(ephemeris, xr.Dataset):
         return observer(ephemeris, span.middle)
+    if ephemeris is not None:
+        return ephemeris
     try:
         return observer_of(dataset)
     except NotFound:
@@ -417,6 +422,7 @@ def _observer(dataset: xr.Dataset, ephemeris: xr.Dataset | Observer | None, span
 def _observer_cards(place: Observer | None, span: _Span, origin: Origin) -> dict[str, tuple[Any, str]]:
     if place is None:
         return {}
+    from stixflow.ephemeris import earth_delay
     from stixflow.imaging.observer_keywords import observer_keywords
 
     systems = observer_keywords(place, iso(span.middle))
@@ -468,3 +474,5 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
     ),
     "sci_spectrogram": (_Kind("sci-xray-spec", 24, _request_control, _spectrogram),),
 }
+
+__all__ = ["level1_name", "write_level1"]

@@ -17,6 +17,7 @@ PLAN_CARDS = ("OBS_ID", "OBS_TYPE", "OBS_MODE", "SOOPNAME", "SOOPTYPE", "TARGET"
 
 _KEPT_CARDS = (*PLAN_CARDS, "SCI_TCC", "SPICE_MK", "HCIX_VOB", "HCIY_VOB", "HCIZ_VOB", "OBS_VR")
 _TIMES = ("obt_start", "obt_end")
+_LINE = 72
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +84,6 @@ def _lines(file: StixFile, key: str) -> tuple[str, ...]:
     return tuple(joined)
 
 
-_LINE = 72
-
-
 def _numbers(file: StixFile, name: str) -> tuple[int, ...]:
     found = file.table("CONTROL").find(name)
     if found is None or found.dtype.kind not in "iu":
@@ -104,3 +102,6 @@ def _databases(file: StixFile) -> tuple[tuple[str, float, float], ...]:
         return ()
     start, end = (table.column(name).astype(np.float64).tolist() for name in _TIMES)
     return tuple(zip(map(str, table.column("version").tolist()), start, end, strict=True))
+
+
+__all__ = ["PLAN_CARDS", "Origin", "read_origin"]
