@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from functools import partial
 from typing import Any
 
@@ -174,3 +175,28 @@ def _index(outcome: Any) -> int:
 def test_one_image_larger_than_the_budget_is_a_part_of_its_own() -> None:
     data = from_arrays(U, V, np.ones((3, 24)))
     assert [part.sizes["image"] for part in chunks(data, Grid(65, 2.0), budget_bytes=1)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [Clean(niter=3), BackProjection(), MemGE(max_iterations=1), EM(max_iterations=1), ForwardFit(starts=2)],
+    ids=lambda method: type(method).__name__,
+)
+def test_only_the_maps_grow_with_the_stack(
+    make_pixels: PixelsMaker, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    monkeypatch.setattr("stixflow.imaging.forward_fit._STACK", 128)
+    one = visibilities(make_pixels(SOURCE), SPAN, (6, 10))
+    few, many = (one.isel(image=np.zeros(n, np.intp)) for n in (64, 192))
+    reconstruct(one, Grid(33, 4.0), method)
+    growth = _peak_bytes(many, method) - _peak_bytes(few, method)
+    assert growth < 128 * 33 * 33 * 8 * 4.5
+
+
+def _peak_bytes(data: xr.Dataset, method: Any) -> int:
+    tracemalloc.start()
+    try:
+        reconstruct(data, Grid(33, 4.0), method)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
