@@ -18,12 +18,15 @@ from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.sources import SOURCES, product_of, record_names
 from stixflow.errors import BalanceError, InputFileError
 from stixflow.jobs.kept import Reject, write_kept, write_reject
-from stixflow.telemetry import Decoded, Packets, Quarantined, Records, consistent, decode, read_packets
+from stixflow.telemetry import Accounting, Decoded, Packets, Quarantined, Records, consistent, decode, iter_packets
 from stixflow.telemetry.layouts import type_name
 from stixflow.time import TICKS_PER_SECOND, iso, scet_to_utc, to_utc
 
 UNDECODED = "undecoded"
 """Product of the packet sets whose type is known but not made into a cube yet; their key is the packet type."""
+
+# Bytes of a file that are sorted at a time: a delivery is rarely longer, so that it makes one set for each partition.
+_BATCH_BYTES = 64_000_000
 
 # A clock kernel may move the day border by this much later; packets near midnight are kept with both days.
 _MIDNIGHT_MARGIN = 5 * TICKS_PER_SECOND
@@ -78,29 +81,47 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
     """Sort the packets of one file into packet sets.
 
     Every packet is decoded once here, so that a packet set holds only packets that can be decoded, and what cannot be
-    is in quarantine with the file it came in.
+    is in quarantine with the file it came in. Long files are read in batches, each of which makes packet sets of its
+    own, so that the memory needed does not grow with the file.
     """
+    accounting = Accounting(0, 0)
+    sets: list[SetRecord] = []
+    rejected: list[Reject] = []
     try:
-        packets = read_packets(job.path)
+        for packets in iter_packets(job.path, batch_bytes=_BATCH_BYTES):
+            found, unusable = _sort(job.root, packets)
+            sets += found
+            rejected += [write_reject(job.root, entry) for entry in (*packets.rejected, *unusable)]
+            accounting += packets.accounting
     except InputFileError as error:
         return NotTelemetry(str(error))
-    decoded = decode(packets, products=record_names())
-    places = _places(packets, decoded)
-    unusable = list(_once((*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets, places))))
-    good = ~np.isin(packets.offset, [entry.offset for entry in unusable])
-    sets = [_write_set(job.root, route, packets) for route in _routes(packets, places, good)]
-    rejected = tuple(write_reject(job.root, entry) for entry in (*packets.rejected, *unusable))
-    accounting = packets.accounting
     framed = Framed(
         packets_in=accounting.packets_in,
         used=sum(record.n_home for record in sets),
         duplicates=accounting.duplicates,
         sets=tuple(sets),
-        rejected=rejected,
-        not_decoded={record.key: record.n_home for record in sets if record.product == UNDECODED},
+        rejected=tuple(rejected),
+        not_decoded=_not_decoded(sets),
     )
     _check_balance(job.path, framed)
     return framed
+
+
+def _sort(root: str, packets: Packets) -> tuple[list[SetRecord], list[Quarantined]]:
+    """Write the packet sets of one batch; also return the packets that cannot be used."""
+    decoded = decode(packets, products=record_names())
+    places = _places(packets, decoded)
+    unusable = list(_once((*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets, places))))
+    good = ~np.isin(packets.position, [entry.offset for entry in unusable])
+    return [_write_set(root, route, packets) for route in _routes(packets, places, good)], unusable
+
+
+def _not_decoded(sets: Iterable[SetRecord]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for record in sets:
+        if record.product == UNDECODED:
+            found[record.key] = found.get(record.key, 0) + record.n_home
+    return found
 
 
 def _once(entries: Iterable[Quarantined]) -> Iterator[Quarantined]:
@@ -136,7 +157,7 @@ def _places(packets: Packets, decoded: Decoded) -> Place:
     """Say where each packet belongs; -1 where its type has no cube or it could not be decoded."""
     found = Place(*(np.full(len(packets), -1, dtype=np.int64) for _ in range(4)))
     names = packets.product()
-    decodable = ~np.isin(packets.offset, [entry.offset for entry in decoded.rejected])
+    decodable = ~np.isin(packets.position, [entry.offset for entry in decoded.rejected])
     for name, records in decoded.items():
         rows = np.flatnonzero((names == name) & decodable)
         mine = place(records)

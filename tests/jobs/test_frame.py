@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -63,6 +64,26 @@ def test_the_same_file_gives_the_same_sets(packets: Packets, tmp_path: Path) -> 
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "one").rglob("*.bin")} == written
     for item in first.sets:
         assert (tmp_path / "one" / item.path).read_bytes() == (tmp_path / "two" / item.path).read_bytes()
+
+
+def test_long_files_are_sorted_in_batches(packets: Packets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "all.bin", packets)
+    path.write_bytes(path.read_bytes() + b"no packet" + path.read_bytes())
+    whole = frame(path, tmp_path / "whole")
+    monkeypatch.setattr(sys.modules[Framed.__module__], "_BATCH_BYTES", 300_000)
+    batched = frame(path, tmp_path / "batched")
+    assert len(batched.sets) > len(whole.sets)
+    assert books(batched) == books(whole)
+    assert _contents(batched, tmp_path / "batched") == _contents(whole, tmp_path / "whole")
+
+
+def _contents(framed: Framed, root: Path) -> dict[tuple[str, str], Counter[bytes]]:
+    found: dict[tuple[str, str], Counter[bytes]] = {}
+    for item in framed.sets:
+        held = Packets.from_bytes((root / item.path).read_bytes())
+        packets = Counter(held.packet_bytes(row) for row in range(len(held)))
+        found[item.product, item.key] = found.get((item.product, item.key), Counter()) + packets
+    return found
 
 
 def test_packets_of_one_set_are_whole_and_in_order(packets: Packets, tmp_path: Path) -> None:
