@@ -1,33 +1,67 @@
-"""One official pixel file, one source, its maps: `stixflow image`, without any archive."""
+"""One source, its maps, written to a folder: `stixflow image`, from an official pixel file or a flare of an archive."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import xarray as xr
 
 from stixflow.ephemeris import read_ancillary
-from stixflow.errors import InputFileError
+from stixflow.errors import InputFileError, NotFound, UsageError
 from stixflow.fits import read_level1
-from stixflow.imaging import SourceImages, image_source, write_map
-from stixflow.time import TimeRange
+from stixflow.flares import BackgroundNeed, ImagingWindow, choose_background, imaging_window
+from stixflow.imaging import SourceImages, image_flare, image_source, write_map
+from stixflow.imaging.metadata import source_rows
+from stixflow.imaging.reconstruction import find_method
+from stixflow.imaging.source import Selection
+from stixflow.time import TimeRange, iso, to_utc
+
+if TYPE_CHECKING:
+    from stixflow.archive import Archive
+
+
+@dataclass(frozen=True, slots=True)
+class MapsWanted:
+    """What to make: energies, methods, size, where to; and a `demand` (counts, snr or cadence) for a time series."""
+
+    energy_ranges: tuple[tuple[float, float], ...]
+    """keV; for a flare of an archive, none means those of its images."""
+    methods: tuple[str, ...] = ("clean",)
+    size: int = 129
+    pixel: float = 2.0
+    demand: Mapping[str, float] = field(default_factory=dict)
+    realisations: int = 0
+    """Maps of noise for the uncertainty of each map; 0 for none."""
+    output: Path = Path()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inputs:
+    pixels: xr.Dataset
+    background: xr.Dataset | None
+    background_name: str
+    background_reason: str
+    ephemeris: xr.Dataset | None
+    cards: Mapping[str, Any]
+    """Further keywords of the maps."""
 
 
 def image_file(
     path: Path,
+    wanted: MapsWanted,
     *,
     time_range: TimeRange,
-    energy_range: tuple[float, float],
-    background: Path | None = None,
+    backgrounds: Sequence[Path] = (),
     ephemeris: Path | None = None,
-    methods: Sequence[str] = ("clean",),
-    size: int = 129,
-    pixel: float = 2.0,
-    output: Path = Path(),
 ) -> dict[str, Any]:
     """Locate the source in an official level-1 pixel file, write its maps, and return what was found as plain values.
+
+    With several `backgrounds` the one of the best score is taken.
 
     Raises
     ------
@@ -36,21 +70,103 @@ def image_file(
     ImagingError
         If no honest image can be made of the selection.
     """
-    source = image_source(
-        _pixels(path),
-        [(time_range, energy_range)],
-        background=_pixels(background) if background else None,
-        ephemeris=read_ancillary(ephemeris) if ephemeris else None,
-        methods=methods,
-        size=size,
-        pixel=pixel,
-    )
+    _check_methods(wanted)
+    pixels = _pixels(path)
+    background, name, reason = _choose(pixels, backgrounds, wanted.energy_ranges)
+    files = {"FLNM_SCI": path.name, "FLNM_BKG": name, "FLNM_EPH": ephemeris.name if ephemeris else ""}
+    cards = {keyword: file for keyword, file in files.items() if file}
+    places = read_ancillary(ephemeris) if ephemeris else None
+    inputs = _Inputs(pixels, background, name, reason, places, cards)
+    return _image(inputs, wanted, [(time_range, band) for band in wanted.energy_ranges], time_range)
+
+
+def image_archived(
+    archive: Archive, flare_id: str, wanted: MapsWanted, *, time_range: TimeRange | None = None
+) -> dict[str, Any]:
+    """Image a flare of an archive with its request, background and ephemeris, as `image_file`; nothing is published.
+
+    Without a time range and a demand every band is imaged around its peak, as in the images of the archive.
+
+    Raises
+    ------
+    NotFound
+        If the archive has no such flare, or no pixel data of it.
+    """
+    from stixflow.cubes.store import open_store
+    from stixflow.jobs.image import open_box
+    from stixflow.stages.images import ENERGY_RANGES, flare_job
+
+    _check_methods(wanted)
+    wanted = wanted if wanted.energy_ranges else replace(wanted, energy_ranges=ENERGY_RANGES)
+    job = flare_job(archive, flare_id)
+    pixels = open_box(job.pixels, job.peak)
+    background = open_box(job.background) if job.background else None
+    places = open_store(job.ephemeris).load() if job.ephemeris else None
+    cards = {"FLARE_ID": flare_id, "BKG_REQ": job.background_id}
+    inputs = _Inputs(pixels, background, job.background_id, job.background_reason, places, cards)
+    within = time_range or TimeRange(job.start, job.stop)
+    chosen: list[Selection] = [(within, band) for band in wanted.energy_ranges]
+    skipped: list[tuple[Selection, str]] = []
+    if not wanted.demand and time_range is None:
+        row = {"start": job.start, "stop": job.stop}
+        windows = [(band, imaging_window(pixels, row, band)) for band in wanted.energy_ranges]
+        chosen = [(window.time_range, band) for band, window in windows if isinstance(window, ImagingWindow)]
+        skipped = [((within, band), window.reason) for band, window in windows if not isinstance(window, ImagingWindow)]
+        if not chosen:
+            raise NotFound(
+                f"flare {flare_id} has no window to image: {skipped[0][1]}",
+                expected="enough counts in one of the energy ranges",
+                advice="give other energies, a time range, or --counts-per-image",
+            )
+    return {"flare_id": flare_id} | _image(inputs, wanted, chosen, within, skipped)
+
+
+def _check_methods(wanted: MapsWanted) -> None:
+    for method in wanted.methods:
+        find_method(method)
+
+
+def _image(
+    inputs: _Inputs,
+    wanted: MapsWanted,
+    selections: Sequence[Selection],
+    within: TimeRange,
+    skipped: Sequence[tuple[Selection, str]] = (),
+) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "background": inputs.background, "ephemeris": inputs.ephemeris, "methods": wanted.methods,
+        "size": wanted.size, "pixel": wanted.pixel, "realisations": wanted.realisations,
+    }  # fmt: skip
+    if wanted.demand:
+        options |= wanted.demand
+        flare = image_flare(inputs.pixels, wanted.energy_ranges, within=within, **options)
+        source, left_out = flare.source, [*skipped, *flare.left_out]
+    else:
+        source = image_source(inputs.pixels, selections, **options)
+        left_out = [*skipped, *source.dropped]
+    images = [
+        _write(source, number, index, inputs, wanted.output)
+        for number, stack in enumerate(source.images)
+        for index in range(stack.sizes["image"])
+    ]
+    first = images[0]
+    remarks = [] if inputs.background is not None or not inputs.background_reason else [inputs.background_reason]
     return {
         "location": _location(source),
-        "maps": [str(_write(source, stack, path, background, ephemeris, output)) for stack in source.images],
-        "counts": _counts(source.images[0]),
+        "maps": [image["path"] for image in images],
+        "counts": {
+            "total": first["counts"],
+            "net": first["net_counts"],
+            "time_range": first["time_range"],
+            "energy_keV": first["energy_keV"],
+        },
         "pointing": source.pointing.source if source.pointing else None,
-        "warnings": list(source.warnings),
+        "background": {"name": inputs.background_name or None, "reason": inputs.background_reason or None},
+        "warnings": [*source.warnings, *remarks],
+        "images": images,
+        "left_out": [
+            {"time_range": str(when), "energy_keV": list(band), "reason": reason} for (when, band), reason in left_out
+        ],
     }
 
 
@@ -61,6 +177,46 @@ def _pixels(path: Path) -> xr.Dataset:
             f"{path.name} is {dataset.attrs['product']}", expected="pixel data (xray-cpd)", advice="give another file"
         )
     return dataset
+
+
+def _choose(
+    pixels: xr.Dataset, paths: Sequence[Path], bands: Iterable[tuple[float, float]]
+) -> tuple[xr.Dataset | None, str, str]:
+    """The background of the best score, its name, and why; one alone is not judged."""
+    if not paths:
+        return None, "", ""
+    candidates = [_pixels(path) for path in paths]
+    if len(paths) == 1:
+        return candidates[0], paths[0].name, "given"
+    rows = pd.DataFrame([_candidate(number, one) for number, one in enumerate(candidates)])
+    needs = [BackgroundNeed.of(pixels, band) for band in bands]
+    need = BackgroundNeed(
+        needs[0].time_range,
+        min(one.channel_start for one in needs),
+        max(one.channel_stop for one in needs),
+        needs[0].request_id,
+    )
+    best = choose_background(need, rows).iloc[0]
+    number = int(best["number"])
+    if not best["usable"]:
+        return None, "", f"no background: the best candidate {paths[number].name} {best['reasons']}"
+    reason = f"score {best['score']:.2f}, {best['apart_days']:.1f} days away {best['reasons']}".strip()
+    return candidates[number], paths[number].name, reason
+
+
+def _candidate(number: int, pixels: xr.Dataset) -> dict[str, Any]:
+    start, duration = pixels["time_start"].to_numpy(), pixels["timedel"].to_numpy()
+    return {
+        "number": number,
+        "request_id": pixels.attrs["request_id"],
+        "start": start[0],
+        "stop": start[-1] + np.timedelta64(round(duration[-1] * 1e9), "ns"),
+        "channel_start": int(pixels["channel_start"].min()),
+        "channel_stop": int(pixels["channel_stop"].max()),
+        "detector_mask": int(np.bitwise_and.reduce(pixels["detector_mask"].to_numpy())),
+        "rcr_max": int(pixels["rcr"].max()),
+        "duration_s": float(duration.sum()),
+    }
 
 
 def _location(source: SourceImages) -> dict[str, Any]:
@@ -75,23 +231,49 @@ def _location(source: SourceImages) -> dict[str, Any]:
     }
 
 
-def _counts(stack: xr.Dataset) -> dict[str, Any]:
-    one = stack.isel(image=0)
+def _write(source: SourceImages, number: int, index: int, inputs: _Inputs, output: Path) -> dict[str, Any]:
+    """Write one map of the stack of a method, and return what it is."""
+    stack, found = source.images[number], source.sources[number]
+    one = stack.isel(image=index)
+    begin, end = (to_utc(one[name].values) for name in ("time_start", "time_stop"))
+    low, high = float(one["energy_low"]), float(one["energy_high"])
+    name = f"stixflow_{_stamp(begin)}_{low:g}-{high:g}keV_{stack.attrs['method']}.fits"
+    history = [f"background: {inputs.background_reason}"] if inputs.background_reason else []
+    path = write_map(
+        output / name, stack, index, pointing=source.pointing, observer=source.observer, extra=inputs.cards,
+        history=history, sources=found,
+    )  # fmt: skip
     return {
-        "total": float(one["counts"]),
-        "net": float(one["net_counts"]),
-        "time_range": f"{one['time_start'].values}/{one['time_stop'].values}",
-        "energy_keV": [float(one["energy_low"]), float(one["energy_high"])],
+        "path": str(path),
+        "method": str(stack.attrs["method"]),
+        "time_range": f"{begin}/{end}",
+        "energy_keV": [low, high],
+        "counts": float(one["counts"]),
+        "net_counts": float(one["net_counts"]),
+        "sources": source_rows([item for item in found if item.image == index]),
     }
 
 
-def _write(
-    source: SourceImages, stack: xr.Dataset, path: Path, background: Path | None, ephemeris: Path | None, output: Path
-) -> Path:
-    one = stack.isel(image=0)
-    start = str(one["time_start"].values.astype("datetime64[s]")).replace("-", "").replace(":", "")
-    low, high = float(one["energy_low"]), float(one["energy_high"])
-    name = f"stixflow_{start}_{low:g}-{high:g}keV_{stack.attrs['method']}.fits"
-    files = {"FLNM_SCI": path, "FLNM_BKG": background, "FLNM_EPH": ephemeris}
-    extra = {keyword: file.name for keyword, file in files.items() if file}
-    return write_map(output / name, stack, pointing=source.pointing, observer=source.observer, extra=extra)
+def _stamp(time: np.datetime64) -> str:
+    """Compact time for a file name: to the second, or to the millisecond where it has a fraction."""
+    text = iso(time).removesuffix(".000")
+    return text.replace("-", "").replace(":", "")
+
+
+def demand_of(counts: float | None, snr: float | None, cadence: float | None) -> dict[str, float]:
+    """Which demand is made of every map of a time series, if any.
+
+    Raises
+    ------
+    UsageError
+        If there is more than one.
+    """
+    made = {"counts": counts, "snr": snr, "cadence": cadence}
+    chosen = {name: value for name, value in made.items() if value is not None}
+    if len(chosen) > 1:
+        raise UsageError(
+            f"more than one demand: {', '.join(chosen)}",
+            expected="one of --counts-per-image, --snr, --cadence",
+            advice="choose one",
+        )
+    return chosen

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from stixflow import cli
+from stixflow.archive import open_archive
 
 FLARE = "2211090720"
 PIXELS = "solo_L1_stix-sci-xray-cpd_20221109T071623-20221109T073054_V01_2211091049-54681.fits"
@@ -165,3 +168,82 @@ def test_a_selection_without_data(
     assert told["exit_code"] == code
     assert "Expected: " in told["error"]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_flare_becomes_a_series_of_maps(flares: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, told, _ = image(
+        capsys,
+        flares / "pixel_data" / PIXELS,
+        *("--background", background(flares), "--ephemeris", ephemeris(flares), "--output", tmp_path, "--size", "65"),
+        *("--time-range", "2022-11-09T07:19:00/2022-11-09T07:24:00", "--counts-per-image", "3000"),
+        *("--energy-range", "4-8", "--energy-range", "8-16", "--method", "bp", "--method", "mem_ge"),
+    )
+    assert code == 0
+    assert {(one["method"], *one["energy_keV"]) for one in told["images"]} == {
+        (method, *band) for method in ("bp", "mem_ge") for band in ((4.0, 8.0), (8.0, 16.0))
+    }
+    assert told["maps"] == [one["path"] for one in told["images"]]
+    assert len(set(told["maps"])) == len(told["maps"]) == len(list(tmp_path.iterdir()))
+    for one in told["images"]:
+        assert one["counts"] >= 3000
+        brightest = np.array(one["sources"][0]["hpc"])
+        assert np.hypot(*(brightest - told["location"]["hpc_arcsec"])) < 20
+    spans = sorted({one["time_range"] for one in told["images"] if one["energy_keV"] == [4.0, 8.0]})
+    assert len(spans) >= 3
+    assert all(a.split("/")[1] <= b.split("/")[0] for a, b in pairwise(spans))
+
+
+def test_the_background_of_the_best_score_is_taken(
+    flares: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = next((shared / "data/l1").glob("*cpd_20240308T193915*"))
+    options = ("--time-range", SPAN, "--energy-range", "4-10", "--output", tmp_path, "--size", "33")
+    source = flares / "pixel_data" / PIXELS
+    _, told, _ = image(capsys, source, "--background", far, "--background", background(flares), *options)
+    assert told["background"]["name"] == background(flares).name
+    assert told["background"]["reason"].startswith("score ")
+    code, told, err = image(capsys, source, "--background", far, "--background", far, *options)
+    assert code == 0
+    assert told["background"] == {"name": None, "reason": told["background"]["reason"]}
+    assert "no background" in told["background"]["reason"]
+    assert "no background" in err
+
+
+def test_a_flare_of_an_archive(processed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from example_delivery import POSITION
+
+    flare = open_archive(processed).flares().iloc[0]["flare_id"]
+    place = ("--archive", processed, "--flare", flare, "--output", tmp_path, "--size", "33")
+    code, told, _ = image(capsys, *place)
+    assert code == 0
+    assert told["flare_id"] == flare
+    assert np.hypot(*(np.array(told["location"]["hpc_arcsec"]) - POSITION)) < 2
+    assert [one["energy_keV"] for one in told["images"]] == [[4.0, 10.0], [16.0, 28.0]]
+    assert told["background"]["reason"].startswith("score")
+    code, series, _ = image(capsys, *place, "--energy-range", "4-10", "--cadence", "60", "--uncertainty", "3")
+    assert code == 0
+    assert len(series["images"]) > 2
+    with fits.open(series["maps"][0]) as file:
+        assert [hdu.name for hdu in file[1:]][:1] == ["UNCERTAINTY"]
+        assert file[0].header["FLARE_ID"] == flare
+    code, told, _ = image(capsys, "--archive", processed, "--flare", "2001010000")
+    assert code == 1
+    assert "no flare" in told["error"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.fits", "--flare", "2206160100"],
+        ["--flare", "2206160100", "--background", "b.fits"],
+        ["a.fits", "--time-range", SPAN],
+        ["a.fits", "--time-range", SPAN, "--energy-range", "4-10", "--cadence", "5", "--snr", "3"],
+        ["a.fits", "--time-range", SPAN, "--energy-range", "4-10", "--method", "magic"],
+        ["a.fits", "--time-range", SPAN, "--energy-range", "4-10", "--cadence", "0"],
+    ],
+)
+def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, told, _ = image(capsys, *arguments)
+    assert code == 2
+    assert "Expected: " in told["error"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stixflow.cli.options import add_archive, command, energy_range, open_named, positive, span, whole
+from stixflow.cli.options import add_archive, command, energy_range, natural, open_named, positive, span, whole
 from stixflow.cli.output import emit, emit_frame
 from stixflow.cli.processing import process_here
 
@@ -25,24 +25,49 @@ def _flares(options: argparse.Namespace) -> int:
 
 
 def _image(options: argparse.Namespace) -> int:
-    from stixflow.single import image_file
+    from stixflow.single import MapsWanted, demand_of, image_archived, image_file
     from stixflow.time import TimeRange
 
-    payload = image_file(
-        Path(options.pixels),
-        time_range=TimeRange.parse(options.time_range),
-        energy_range=energy_range(options.energy_range),
-        background=options.background and Path(options.background),
-        ephemeris=options.ephemeris and Path(options.ephemeris),
-        methods=options.method or ["clean"],
-        size=options.size,
-        pixel=options.pixel,
-        output=Path(options.output),
+    _check_image_options(options)
+    time_range = TimeRange.parse(options.time_range) if options.time_range else None
+    wanted = MapsWanted(
+        tuple(energy_range(text) for text in options.energy_range or ()),
+        tuple(options.method or ["clean"]),
+        options.size,
+        options.pixel,
+        demand_of(options.counts_per_image, options.snr, options.cadence),
+        options.uncertainty,
+        Path(options.output),
     )
+    if options.flare:
+        payload = image_archived(open_named(options), options.flare, wanted, time_range=time_range)
+    else:
+        payload = image_file(
+            Path(options.pixels),
+            wanted,
+            time_range=TimeRange.parse(options.time_range),
+            backgrounds=[Path(path) for path in options.background or ()],
+            ephemeris=options.ephemeris and Path(options.ephemeris),
+        )
     for warning in payload["warnings"]:
         sys.stderr.write(f"stixflow: {warning}\n")
     emit(options, payload, _image_text)
     return 0
+
+
+def _check_image_options(options: argparse.Namespace) -> None:
+    """Check that there is one place that the data come from, and what goes with it."""
+    from stixflow.errors import UsageError
+
+    problem = ""
+    if bool(options.pixels) == bool(options.flare):
+        problem = "give either a pixel file or --flare"
+    elif options.flare and (options.background or options.ephemeris):
+        problem = "--background and --ephemeris go with a pixel file: an archive has its own"
+    elif options.pixels and not (options.time_range and options.energy_range):
+        problem = "a pixel file needs --time-range and --energy-range"
+    if problem:
+        raise UsageError(problem, expected="PIXELS.fits with its options, or --flare ID", advice="see `image --help`")
 
 
 def _image_text(payload: Mapping[str, Any]) -> str:
@@ -71,18 +96,45 @@ def add_image(commands: Any) -> None:
         commands,
         "image",
         _image,
-        "make images from an official level-1 pixel file, without any archive",
+        "make images from an official level-1 pixel file, or of a flare of an archive",
         "The source is located on the full disk first (6-10 keV); the maps are centred there. Without --ephemeris the\n"
-        "roll and pointing of the spacecraft are unknown: positions stay in the STIX frame and hpc_arcsec is null.\n\n"
-        "Example:\n  stixflow image solo_L1_stix-sci-xray-cpd_....fits --background bkg.fits --ephemeris eph.fits \\\n"
-        "      --time-range 2022-11-09T09:58:20/2022-11-09T09:59:20 --energy-range 4-16 --method clean",
+        "roll and pointing of the spacecraft are unknown: positions stay in the STIX frame and hpc_arcsec is null.\n"
+        "With --counts-per-image, --snr or --cadence the time range becomes a series of maps; intervals never reach\n"
+        "across a motion of the attenuator or a gap.\n\n"
+        "Examples:\n  stixflow image solo_L1_stix-sci-xray-cpd_....fits --background bkg.fits --ephemeris eph.fits \\\n"
+        "      --time-range 2022-11-09T09:58:20/2022-11-09T09:59:20 --energy-range 4-16 --method clean\n"
+        "  stixflow image --archive archive --flare 2206150100 --energy-range 4-10 --energy-range 16-28 \\\n"
+        "      --counts-per-image 10000 --method mem_ge",
     )
-    parser.add_argument("pixels", metavar="PIXELS.fits", help="official level-1 pixel data (xray-cpd)")
-    parser.add_argument("--background", metavar="FITS", help="quiet level-1 pixel file to subtract")
+    parser.add_argument("pixels", metavar="PIXELS.fits", nargs="?", help="official level-1 pixel data (xray-cpd)")
+    parser.add_argument("--flare", metavar="ID", help="flare of an archive, in place of a pixel file")
+    add_archive(parser)
+    parser.add_argument(
+        "--background",
+        metavar="FITS",
+        action="append",
+        help="quiet level-1 pixel file to subtract; of several the one with the best score is taken",
+    )
     parser.add_argument("--ephemeris", metavar="FITS", help="L2 ancillary file of the day (pointing, roll, distance)")
-    parser.add_argument("--time-range", required=True, metavar="A/B", help="UTC; whole bins that cover it are used")
-    parser.add_argument("--energy-range", required=True, metavar="LOW-HIGH", help="keV, as 4-16")
-    parser.add_argument("--method", action="append", choices=("bp", "clean"), help="may be repeated (default: clean)")
+    parser.add_argument("--time-range", metavar="A/B", help="UTC; whole bins that cover it are used")
+    parser.add_argument(
+        "--energy-range",
+        metavar="LOW-HIGH",
+        action="append",
+        help="keV, as 4-16; may be repeated (--flare: 4-10, 16-28)",
+    )
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        action="append",
+        help="bp, clean, mem_ge, em, forward_fit; may be repeated (default: clean)",
+    )
+    parser.add_argument("--counts-per-image", type=positive, metavar="N", help="cut the time range by counts")
+    parser.add_argument("--snr", type=positive, help="cut it by net counts over their error")
+    parser.add_argument("--cadence", type=positive, metavar="S", help="cut it into intervals of so many seconds")
+    parser.add_argument(
+        "--uncertainty", type=natural, default=0, metavar="N", help="maps of noise for the uncertainty of each map"
+    )
     parser.add_argument("--size", type=whole, default=129, help="pixels a side (default: %(default)s)")
     parser.add_argument("--pixel", type=positive, default=2.0, help="pixel size in arcsec (default: %(default)s)")
     parser.add_argument("--output", default=".", help="folder for the FITS maps (default: here)")

@@ -58,7 +58,7 @@ def image(job: ImageJob) -> Imaged:
     from stixflow.flares import ImagingWindow
     from stixflow.imaging import image_source
 
-    pixels, background = _open_one(job.pixels, job.peak), job.background and _open_one(job.background)
+    pixels, background = open_box(job.pixels, job.peak), job.background and open_box(job.background)
     windows = {energies: _window(pixels, job, energies) for energies in job.energy_ranges}
     chosen = [window for window in windows.values() if isinstance(window, ImagingWindow)]
     skipped = {_band(energies): window for energies, window in windows.items() if isinstance(window, str)}
@@ -80,8 +80,8 @@ def image(job: ImageJob) -> Imaged:
     return Imaged(tuple(rows), location, skipped | {_band(energies): why for (_, energies), why in source.dropped})
 
 
-def _open_one(url: str, time: np.datetime64 | None = None) -> xr.Dataset:
-    """Read the box of a request that holds a time, or the first one."""
+def open_box(url: str, time: np.datetime64 | None = None) -> xr.Dataset:
+    """Read the box of a pixel request that holds a time, or the first one."""
     boxes = [open_store(url, box) for box in range(count_boxes(url))]
     holding = [
         box

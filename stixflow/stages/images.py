@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from stixflow import jobs
-from stixflow.archive import Partition
-from stixflow.errors import UsageError
+from stixflow.archive import Archive, Partition
+from stixflow.errors import NotFound, UsageError
 from stixflow.flares import BackgroundNeed, choose_background
 from stixflow.jobs.kept import kept_of
 from stixflow.provenance import input_digest
@@ -31,7 +31,7 @@ def make_images(run: Run) -> None:
     kept = kept_of(run.archive.root, [image["path"] for image in made])
     lost = {image["flare_id"] for image in made if image["path"] not in kept}
     imaged = {flare_id: digest for flare_id, digest in catalog.done(_STAGE).items() if flare_id not in lost}
-    plan = _Plan(run)
+    plan = _Plan(run.archive, run.run_id)
     todo, digests = [], {}
     for flare in catalog.flares():
         job, digest = plan.job(flare)
@@ -42,6 +42,29 @@ def make_images(run: Run) -> None:
             digests[job.flare_id] = digest
     for job, result in run.fan_out(_STAGE, jobs.image, todo, lambda job: f"flare {job.flare_id}"):
         _record(run, job, result, digests[job.flare_id])
+
+
+def flare_job(archive: Archive, flare_id: str) -> jobs.ImageJob:
+    """Which request, background and ephemeris go with one flare of an archive.
+
+    Raises
+    ------
+    NotFound
+        If there is no such flare, or no pixel data of its peak.
+    """
+    flare = next((row for row in archive.catalog.flares() if str(row["flare_id"]) == flare_id), None)
+    if flare is None:
+        raise NotFound(
+            f"there is no flare {flare_id!r}", expected="one of the flare list", advice="see `stixflow flares`"
+        )
+    job, _ = _Plan(archive, "").job(flare)
+    if job is None:
+        raise NotFound(
+            f"no pixel data of the peak of flare {flare_id}",
+            expected="a pixel request that holds it",
+            advice="see `stixflow status`, or give an official pixel file instead",
+        )
+    return job
 
 
 def _forget_lost_flares(run: Run) -> None:
@@ -67,9 +90,9 @@ def _record(run: Run, job: jobs.ImageJob, result: jobs.Imaged, digest: str) -> N
 class _Plan:
     """Which request, background and ephemeris go with a flare, from one reading of the catalog."""
 
-    def __init__(self, run: Run) -> None:
-        catalog = run.archive.catalog
-        self.run = run
+    def __init__(self, archive: Archive, run_id: str) -> None:
+        catalog = archive.catalog
+        self.archive, self.run_id = archive, run_id
         self.requests = catalog.partitions("sci_pixels")
         self.ephemeris = {partition.key: partition for partition in catalog.partitions("ephemeris")}
         self.flares = pd.DataFrame(catalog.flares())
@@ -82,7 +105,7 @@ class _Plan:
             return None, ""
         background, reason = self._background(request)
         ephemeris = self.ephemeris.get(pd.Timestamp(flare["peak"]).strftime("%Y-%m-%d"))
-        url = self.run.archive.url
+        url = self.archive.url
         job = jobs.ImageJob(
             flare_id=str(flare["flare_id"]),
             start=np.datetime64(flare["start"], "ns"),
@@ -94,8 +117,8 @@ class _Plan:
             background_id=background.key if background else "",
             background_reason=reason,
             ephemeris=url(ephemeris.path) if ephemeris else None,
-            root=self.run.archive.root,
-            run_id=self.run.run_id,
+            root=self.archive.root,
+            run_id=self.run_id,
             energy_ranges=ENERGY_RANGES,
             methods=METHODS,
         )
