@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stixflow.cli import care, processing, raw, science
+from stixflow.cli import care, exporting, processing, raw, science
 from stixflow.cli.options import Parser
 
 __all__ = ["command_names", "main"]
@@ -37,6 +37,7 @@ _COMMANDS = (
     care.add_catalog,
     care.add_release,
     care.add_gc,
+    exporting.add_export,
     processing.add_simulate,
     processing.add_replay,
     raw.add_packets,

@@ -280,5 +280,7 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
     ),
     "sci_spectrogram": (_Kind("sci-xray-spec", 24, requests.request_control, requests.spectrogram, by_request=True),),
 }
+EXPORTED = tuple(_KINDS)
+"""Products that can be written."""
 
-__all__ = ["level1_name", "write_level1"]
+__all__ = ["EXPORTED", "level1_name", "write_level1"]

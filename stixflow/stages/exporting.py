@@ -1,0 +1,127 @@
+"""Official level-1 files of what an archive holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stixflow.archive import Archive, Partition, open_archive
+from stixflow.cubes.store import open_store
+from stixflow.errors import NotFound, UsageError
+from stixflow.fits import EXPORTED, Origin, level1_name, write_level1
+from stixflow.time import TimeRange, to_utc
+
+_OF_REQUESTS = ("sci_pixels", "sci_spectrogram")
+_DAY = np.timedelta64(1, "D")
+
+
+def export_files(
+    root: str,
+    output: Path,
+    *,
+    catalog: str | None = None,
+    release: str | None = None,
+    product: str | None = None,
+    start: str | None = None,
+    stop: str | None = None,
+    request_id: int | None = None,
+    version: str = "V02",
+    gzip: bool = False,
+) -> dict[str, Any]:
+    """Write level-1 files of a request, or of a product during ``[start, stop)``: one a day, or one a request and box.
+
+    Raises
+    ------
+    NotFound
+        If the archive holds nothing of it.
+    UsageError
+        If neither a product nor a request was named, or there are no level-1 files of the product.
+    """
+    span = TimeRange(to_utc(start or "2020-01-01"), to_utc(stop or "2100-01-01"))
+    archive = open_archive(root, release=release, catalog=catalog)
+    found = _partitions(archive, product, span, request_id)
+    output.mkdir(parents=True, exist_ok=True)
+    files = [
+        _write(archive, item, dataset, output, version=version, suffix=".gz" if gzip else "")
+        for item in found
+        for dataset in _datasets(archive, item, span)
+    ]
+    if not files:
+        what = product or f"request {request_id}"
+        raise NotFound(f"there is nothing of {what} to export", expected="published data", advice="ask another span")
+    return {"output": str(output), "files": files}
+
+
+def _partitions(archive: Archive, product: str | None, span: TimeRange, request_id: int | None) -> list[Partition]:
+    if product is None and request_id is None:
+        raise UsageError("nothing was named", expected="a product or a request", advice="give --product or --request")
+    if product is not None and product not in EXPORTED:
+        raise UsageError(
+            f"{product} has no level-1 file", expected=f"one of {', '.join(EXPORTED)}", advice="export another product"
+        )
+    names = [product] if product else list(_OF_REQUESTS)
+    return archive.catalog.partitions(names, start=span.start, stop=span.stop, request_id=request_id)
+
+
+def _datasets(archive: Archive, item: Partition, span: TimeRange) -> Iterator[xr.Dataset]:
+    """Load the boxes of a partition; of a day only what lies in the span."""
+    for box in range(item.boxes):
+        dataset = open_store(archive.url(item.path), box, digest=item.digest)
+        if item.request_id is None:
+            rows = np.flatnonzero(span.covers(dataset["time"].values))
+            dataset = dataset.isel(time=slice(rows[0], rows[-1] + 1) if rows.size else slice(0))
+        if dataset.sizes["time"]:
+            yield dataset.load()
+
+
+def _write(
+    archive: Archive, item: Partition, dataset: xr.Dataset, output: Path, *, version: str, suffix: str
+) -> dict[str, Any]:
+    path = write_level1(
+        output / (level1_name(dataset, version=version) + suffix),
+        dataset,
+        version=version,
+        ephemeris=_ephemeris(archive, item),
+        provenance=Origin(history=_history(item)),
+    )
+    times = dataset["time"].values[[0, -1]]
+    return {
+        "name": path.name,
+        "product": item.product,
+        "key": item.key,
+        "box": int(dataset.attrs.get("box", 0)),
+        "bins": dataset.sizes["time"],
+        "start": str(times[0]),
+        "stop": str(times[1]),
+        "bytes": path.stat().st_size,
+        "complete": item.complete,
+    }
+
+
+def _ephemeris(archive: Archive, item: Partition) -> xr.Dataset | None:
+    """Where the spacecraft was in the middle of a partition, if the archive has it."""
+    middle = item.start + (item.stop - item.start) // 2
+    try:
+        ephemeris = archive.ephemeris(middle - _DAY, middle + _DAY)
+    except NotFound:
+        return None
+    near = np.abs(ephemeris["time"].values - middle).min() < np.timedelta64(1, "h")
+    return ephemeris if near else None
+
+
+def _history(item: Partition) -> tuple[str, ...]:
+    return (
+        f"stixflow run {item.run_id}, code {item.code_version}",
+        f"stixflow partition {item.product} {item.key}, data {item.digest}",
+        f"stixflow inputs {item.input_digest}",
+    )
+
+
+def format_export(payload: dict[str, Any]) -> str:
+    """Write what was exported as text."""
+    lines = [f"{one['name']}  {one['bins']} bins, {one['bytes']} bytes" for one in payload["files"]]
+    return "\n".join([*lines, f"{len(lines)} files in {payload['output']}"])
