@@ -168,8 +168,9 @@ class RemoteFiles:
         import fsspec  # type: ignore[import-untyped]
 
         self.url = url.rstrip("/")
-        # Listings that were kept would show what has been removed since, and hide what has been written.
-        self._fs, self._path = fsspec.url_to_fs(self.url, use_listings_cache=False)
+        # Listings that were kept would show what has been removed since, and hide what has been written. To read in
+        # pieces at once, s3fs asks for the length of every object before it reads it: twice the requests.
+        self._fs, self._path = fsspec.url_to_fs(self.url, use_listings_cache=False, max_concurrency=1)
 
     def exists(self, key: str) -> bool:
         return self.size(key) is not None
@@ -197,11 +198,17 @@ class RemoteFiles:
             yield from zip(keys, threads.map(self.get, keys), strict=True)
 
     def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
-        self._call("pipe", {self._name(key): data for key, data in objects.items() if key != last})
-        self._call("pipe_file", self._name(last), objects[last])
+        self._send({key: data for key, data in objects.items() if key != last})
+        self._send({last: objects[last]})
 
     def write(self, key: str, data: bytes) -> None:
-        self._call("pipe_file", self._name(key), data)
+        self._send({key: data})
+
+    def _send(self, objects: Mapping[str, bytes]) -> None:
+        try:
+            self._call("pipe", {self._name(key): data for key, data in objects.items()})
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.url} is in no bucket", expected="a bucket", advice="correct the root") from error
 
     def remove(self, *, first: str) -> None:
         self.unlink(first)

@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import product as cross
@@ -279,7 +280,9 @@ def _joined_variable(
 
 def _read_block(block: NDArray[np.int64], *, urls: Sequence[str], path: str, wanted: np.dtype[Any]) -> NDArray[Any]:
     files = open_files(urls[int(block[0])])
-    values = _read_array(files, path, json.loads(files.get(f"{path}/zarr.json")))
+    with _nothing_lost(files, path):
+        node = json.loads(files.get(f"{path}/zarr.json"))
+    values = _read_array(files, path, node)
     return values.view(wanted) if wanted.kind == "M" else values.astype(wanted, copy=False)
 
 
@@ -330,8 +333,14 @@ def _read_array(
     files: Files, path: str, node: Mapping[str, Any], key: tuple[int | slice, ...] | None = None
 ) -> NDArray[Any]:
     """Read an array, or the part `key` of it: one of a single chunk here, in 0.1 ms, any other through `zarr`."""
-    try:
+    with _nothing_lost(files, path):
         return _read_part(files, path, node, ... if key is None else key)
+
+
+@contextmanager
+def _nothing_lost(files: Files, path: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise StoreError(
             f"{files.url} has lost an object of {path} since it was opened",

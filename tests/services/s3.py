@@ -27,8 +27,9 @@ class Bucket:
     url: str
     endpoint: str
     requests: Counter[str] = field(default_factory=Counter)
-    refuse: Callable[[str, str], bool] = lambda method, path: False  # noqa: E731
+    refuse: Callable[[str, str], bool] = lambda _method, _path: False
     """Which requests, by method and path, are answered by an error of the service."""
+    status: str = "403 Forbidden"
     delay_s: float = 0.0
 
     @contextmanager
@@ -40,9 +41,9 @@ class Bucket:
         counted.update(self.requests - before)
 
     @contextmanager
-    def failing(self, refuse: Callable[[str, str], bool]) -> Iterator[None]:
-        """Answer some requests of a ``with`` block by an error that is not worth another try."""
-        usual, self.refuse = self.refuse, refuse
+    def failing(self, refuse: Callable[[str, str], bool], *, status: str = "403 Forbidden") -> Iterator[None]:
+        """Answer some requests of a ``with`` block by an error; by default one that is not worth another try."""
+        usual, self.refuse, self.status = self.refuse, refuse, status
         try:
             yield
         finally:
@@ -60,8 +61,9 @@ class _Counting:
         self.bucket.requests[method] += 1
         time.sleep(self.bucket.delay_s)
         if self.bucket.refuse(method, path):
-            start("403 Forbidden", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"]
+            code = "AccessDenied" if self.bucket.status.startswith("403") else "SlowDown"
+            start(self.bucket.status, [("Content-Type", "application/xml")])
+            return [f"<Error><Code>{code}</Code><Message>{self.bucket.status}</Message></Error>".encode()]
         answer: Answer = self.application(environ, start)
         return answer
 
@@ -70,11 +72,19 @@ class _Counting:
 def _server() -> Iterator[Bucket]:
     pytest.importorskip("moto.server", reason="needs moto[server]")
     from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class _Quiet(WSGIRequestHandler):
+        """Keeps connections, and writes no line for each request."""
+
+        protocol_version = "HTTP/1.1"
+
+        def log(self, *_: object) -> None:
+            return
 
     bucket = Bucket("", "")
     application = _Counting(DomainDispatcherApplication(create_backend_app), bucket)
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     bucket.endpoint = f"http://127.0.0.1:{server.port}"
