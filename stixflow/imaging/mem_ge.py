@@ -423,31 +423,36 @@ def _write(maps: Real, rows: NDArray[np.intp], first: Real, turned: Real) -> Non
 def _landweber(tables: tuple[Real, Real], measured: FloatArray, step: FloatArray, shape: tuple[int, int]) -> FloatArray:
     cosines, sines = tables
     k, n_half = cosines.shape
-    first, turned = np.zeros((2, len(measured), n_half))
-    flux, rows = np.zeros(len(measured)), np.arange(len(measured))
+    rows = np.arange(len(measured))
+    flux, norm = np.zeros((2, len(measured)))
+    halves, update = np.zeros((2, len(measured), 2, n_half))
+    even, odd = np.empty((2, len(measured), n_half))
     model = np.zeros_like(measured)
-    is_odd = shape[0] * shape[1] % 2
     for _ in range(_FLUX_ITERATIONS):
         pull = step * (measured - model)
-        even, odd = pull[:, :k] @ cosines, pull[:, k:] @ sines
-        change = np.zeros(len(rows))
-        norm = np.einsum("ij,ij->i", first, first) + np.einsum("ij,ij->i", turned, turned)
-        for part, gradient in ((first, even + odd), (turned, np.subtract(even, odd, out=even))):
-            gradient += part
-            np.maximum(gradient, 0, out=gradient)
-            part -= gradient
-            change += np.einsum("ij,ij->i", part, part)
-            part[...] = gradient
-        if is_odd:
-            turned[:, -1] = 0
-        flux[rows] = first.sum(axis=1) + turned.sum(axis=1)
-        go_on = np.sqrt(change) >= _FLUX_TOLERANCE * np.sqrt(norm)
+        np.matmul(pull[:, :k], cosines, out=even)
+        np.matmul(pull[:, k:], sines, out=odd)
+        np.add(even, odd, out=update[:, 0])
+        np.subtract(even, odd, out=update[:, 1])
+        update += halves
+        np.maximum(update, 0, out=update)
+        if shape[0] * shape[1] % 2:
+            update[:, 1, -1] = 0
+        halves -= update
+        change, old_norm = np.einsum("ijk,ijk->i", halves, halves), norm
+        norm = np.einsum("ijk,ijk->i", update, update)
+        halves, update = update, halves
+        go_on = np.sqrt(change) >= _FLUX_TOLERANCE * np.sqrt(old_norm)
         if not go_on.all():
-            first, turned, step = first[go_on], turned[go_on], step[go_on]
-            measured, rows = measured[go_on], rows[go_on]
-        if not len(rows):
-            break
-        model = np.concatenate([(first + turned) @ cosines.T, (first - turned) @ sines.T], axis=1)
+            flux[rows[~go_on]] = halves[~go_on].sum(axis=(1, 2))
+            halves, update, even, odd = halves[go_on], update[go_on], even[go_on], odd[go_on]
+            measured, step, norm, rows = measured[go_on], step[go_on], norm[go_on], rows[go_on]
+            if not len(rows):
+                return flux
+        np.add(halves[:, 0], halves[:, 1], out=even)
+        np.subtract(halves[:, 0], halves[:, 1], out=odd)
+        model = np.concatenate([even @ cosines.T, odd @ sines.T], axis=1)
+    flux[rows] = halves.sum(axis=(1, 2))
     return flux
 
 
