@@ -7,6 +7,7 @@ and `stop` are starts of bins, and the flare is the half-open interval ``[start,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -25,6 +26,7 @@ from stixflow.flares.poisson import FALSE_ALARMS_PER_DAY, find_poisson
 from stixflow.flares.quiet import REACH
 from stixflow.flares.row import flare_id, row_of
 from stixflow.flares.table import finish
+from stixflow.flares.veto import Monitor
 from stixflow.time import TimeRange
 
 __all__ = [
@@ -54,6 +56,7 @@ def detect(
     *,
     distance_au: Distance | None = None,
     quiet: xr.Dataset | None = None,
+    background_detector: xr.Dataset | None = None,
     span: TimeRange | None = None,
     false_alarms_per_day: float = FALSE_ALARMS_PER_DAY,
     keep_vetoed: bool = False,
@@ -72,6 +75,8 @@ def detect(
         estimate and no light time.
     quiet
         For ``"snip"``: `quiet_statistics` of other days, used beside those of this light curve.
+    background_detector
+        For ``"poisson"``: a `ql_background` of the same time; rises that it sees as the others do are vetoed.
     span
         Return only flares that peak in it; the rest of the curve is context (`CONTEXT` says how much there should be).
     false_alarms_per_day
@@ -92,7 +97,8 @@ def detect(
     """
     _check_usage(method, false_alarms_per_day)
     parts = [(lightcurve, span)] if method == "snip" else _chunks(lightcurve, span)
-    tables = [_detect_part(part, method, own, quiet, false_alarms_per_day, keep_vetoed) for part, own in parts]
+    options = _Options(method, quiet, background_detector, false_alarms_per_day, keep_vetoed)
+    tables = [_detect_part(part, own, options) for part, own in parts]
     return finish(tables, lightcurve, distance_au=distance_au, method=method)
 
 
@@ -150,24 +156,42 @@ def _chunks(lightcurve: xr.Dataset, span: TimeRange | None) -> Iterator[tuple[xr
         at = at + step
 
 
-def _detect_part(
-    lightcurve: xr.Dataset,
-    method: str,
-    own: TimeRange | None,
-    quiet: xr.Dataset | None,
-    false_alarms_per_day: float,
-    keep_vetoed: bool,
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Options:
+    """What `detect` was asked, as `detect` describes it."""
+
+    method: str
+    quiet: xr.Dataset | None
+    background_detector: xr.Dataset | None
+    false_alarms_per_day: float
+    keep_vetoed: bool
+
+
+def _detect_part(lightcurve: xr.Dataset, own: TimeRange | None, options: _Options) -> list[dict[str, Any]]:
     curve = Curve.of(lightcurve)
     frames: xr.Dataset | None = None
-    if method == "snip":
+    if options.method == "snip":
         frames = quiet_statistics(lightcurve)
-        frames = frames if quiet is None else xr.concat([frames, quiet], "frame")
+        frames = frames if options.quiet is None else xr.concat([frames, options.quiet], "frame")
         finds = find_snip(curve, frames)
     else:
-        finds = find_poisson(curve, false_alarms_per_day=false_alarms_per_day)
-        finds = [find for find in finds if keep_vetoed or not find.veto]
+        finds = find_poisson(curve, false_alarms_per_day=options.false_alarms_per_day)
+        if options.background_detector is not None:
+            finds = _checked(curve, finds, options.background_detector)
+        finds = [find for find in finds if options.keep_vetoed or not find.veto]
     return list(_rows(curve, finds, frames, own))
+
+
+def _checked(curve: Curve, finds: list[Find], background_detector: xr.Dataset) -> list[Find]:
+    """Veto what the background detector sees as the others do."""
+    near = TimeRange(curve.start[0], curve.stop[-1]).covers(background_detector["time_start"].to_numpy())
+    monitor = Monitor(background_detector.isel(time=np.flatnonzero(near)))
+    result = []
+    for find in finds:
+        rise = float(curve.counts[0, find.left : find.right].sum()) / (find.baseline * (find.right - find.left)) - 1.0
+        reason = "" if find.veto else monitor.veto(curve.start[find.left], curve.stop[find.right - 1], rise)
+        result.append(replace(find, veto=reason) if reason else find)
+    return result
 
 
 def _rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from stixflow.flares.curve import Curve, Floats
 
@@ -17,6 +18,9 @@ SOFT_BELOW_KEV = 15.0
 HARD_OVER_SOFT = 1.0
 HARD_SIGMAS = 4.0
 ONE_BIN_SHARE = 0.8
+SHARE_OF_BACKGROUND_DETECTOR = 0.5
+"""The open area of the background detector is so small that flares raise it by less than this share of the others."""
+BACKGROUND_DETECTOR_SIGMAS = 6.0
 
 
 def veto(
@@ -76,3 +80,37 @@ def _hard(curve: Curve, excess: Floats, variance: Floats, offset: Floats) -> boo
 def _one_bin(excess: Floats) -> bool:
     total = float(np.maximum(excess, 0.0).sum())
     return total > 0 and float(excess.max()) > ONE_BIN_SHARE * total
+
+
+class Monitor:
+    """The background detector beside a light curve: it sees particles as the others do, but hardly any flare."""
+
+    __slots__ = ("_curve", "_quiet")
+
+    def __init__(self, background: xr.Dataset) -> None:
+        """Take a `ql_background` (time, energy); its variables are those of a light curve, `rcr` may be absent."""
+        from stixflow.flares.quiet import quiet_model
+
+        if "rcr" not in background:
+            background = background.assign(rcr=("time", np.zeros(background.sizes["time"], dtype=np.uint8)))
+        self._curve = Curve.of(background)
+        self._quiet = quiet_model(self._curve)
+
+    def veto(self, start: np.datetime64, stop: np.datetime64, relative_rise: float) -> str:
+        """Say so if the detector rises like the others from `start` to `stop`.
+
+        Parameters
+        ----------
+        relative_rise
+            Counts of the lowest band of the light curve above the background, over the background.
+        """
+        inside = slice(*np.searchsorted(self._curve.start, [start, stop]).tolist())
+        expected = self._quiet.rate[:, inside] * self._curve.seconds[inside]
+        total = float(expected.sum())
+        rise = float(self._curve.counts[:, inside].sum()) - total
+        variance = float((self._quiet.dispersion[:, inside] * expected).sum())
+        drift = float((self._quiet.rate_sigma[:, inside] * self._curve.seconds[inside]).sum())
+        if total <= 0 or rise < BACKGROUND_DETECTOR_SIGMAS * np.hypot(np.sqrt(variance), drift):
+            return ""
+        same = rise / total > SHARE_OF_BACKGROUND_DETECTOR * relative_rise
+        return "the background detector rises as much: particles" if same else ""

@@ -221,6 +221,16 @@ def test_particles_and_single_bins_are_no_flares(quiet_curve: QuietCurve, add_fl
     assert len(detect(add_flare(quiet_curve(3600), 1500, 300))) == 1
 
 
+def test_the_background_detector_tells_particles_from_flares(quiet_curve: QuietCurve, add_flare: AddFlare) -> None:
+    curve = add_flare(add_flare(quiet_curve(3600, seed=4), 1000, 400), 2400, 400)
+    monitor = quiet_curve(3600, seed=5).drop_vars("rcr")
+    monitor["counts"][2380:2470, :] = (monitor["counts"][2380:2470, :] * 1.8).astype(np.uint32)
+    assert len(detect(curve)) == 2
+    assert bins_of(curve, detect(curve, background_detector=monitor)["peak"]) == pytest.approx([1000], abs=10)
+    seen = detect(curve, background_detector=monitor, keep_vetoed=True)
+    assert [bool(text) for text in seen["veto"]] == [False, True]
+
+
 def test_two_peaks_in_one_minute_have_names_of_their_own(quiet_curve: QuietCurve, add_flare: AddFlare) -> None:
     from stixflow.flares.table import unique_ids
 
