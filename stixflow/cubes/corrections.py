@@ -3,7 +3,7 @@
 =======================  ==========================================================================================
 ``calibration_units``    live time of SSID 41 is in milliseconds, quiet time in microseconds (made by the builder)
 ``missing_detectors``    requests that began within a time in which detectors 9 and 10 (indices 8, 9) were not
-                         recorded although the masks name them: their mask bits are cleared
+                         recorded although the masks name them: their mask bits are cleared, unless they have counts
 ``shifted_durations``    requests before 2021-12-09 in bins of the shortest length: durations are one row late on
                          board; they are moved, and the first and last bins, which have none, are dropped
 =======================  ==========================================================================================
@@ -71,9 +71,15 @@ def has_shifted_durations(dataset: xr.Dataset) -> bool:
 def _clear_missing_detectors(dataset: xr.Dataset) -> xr.Dataset | None:
     first, last = _NOT_RECORDED
     start, mask = int(dataset["scet"].values[0]), dataset["detector_mask"]
-    if not first <= start <= last or not (mask.values & _LOST_BITS).any():
+    if not first <= start <= last or not (mask.values & _LOST_BITS).any() or _holds_counts(dataset):
         return None
     return dataset.assign(detector_mask=mask.copy(data=mask.values & ~_LOST_BITS))
+
+
+def _holds_counts(dataset: xr.Dataset) -> bool:
+    """Tell whether the two detectors have counts all the same, so that the mask is right."""
+    counts = dataset.get("counts")
+    return counts is not None and "detector" in counts.dims and bool(counts.isel(detector=[8, 9]).any())
 
 
 def _shift_durations(dataset: xr.Dataset) -> xr.Dataset | None:

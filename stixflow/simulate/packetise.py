@@ -6,7 +6,7 @@ numbers the telemetry can carry (decompressed counts, times on the 0.1 s raster 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,23 +14,47 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.cubes.sources import SOURCES
 from stixflow.errors import UsageError
-from stixflow.telemetry.compression import SCALED, Scheme, compress, decompress, unpack_skm
+from stixflow.simulate.arrange import (
+    arrange_aspect,
+    arrange_background,
+    arrange_calibration,
+    arrange_flareflag,
+    arrange_housekeeping,
+    arrange_spectra,
+    arrange_status,
+    arrange_variance,
+    layout_at,
+)
+from stixflow.simulate.packing import (
+    ALONE,
+    HEADER_BYTES,
+    MAX_PACKET_BYTES,
+    TICKS_PER_STEP,
+    Arranged,
+    Columns,
+    Levels,
+    bits_of,
+    codes_of,
+    edge_masks,
+    equal_runs,
+    fill_packets,
+    header_second,
+    popcount,
+    segment,
+    skm_fields,
+    tenths_of,
+)
+from stixflow.telemetry.compression import split_count_bytes
 from stixflow.telemetry.decode import Records, layout_scheme
-from stixflow.telemetry.layouts import PRODUCT_TYPES, Layout, Scope, find_layout
-from stixflow.time import TICKS_PER_SECOND
+from stixflow.telemetry.layouts import PRODUCT_TYPES, Layout, PacketType, Scope, find_layout, type_name
 
-Columns = dict[str, NDArray[Any]]
-Levels = dict[str, Columns]
-
-MAX_PACKET_BYTES = 4112
 MAX_QL_SAMPLES = 580
 TC_PACKET_ID = 91
-_HEADER_BYTES = 16
+_RAW = 20
 _ANY = 1 << 62
 _MODULO = 16384
-_TICKS_PER_STEP = TICKS_PER_SECOND / 10
-_MIDDLE, _FIRST, _LAST, _ALONE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +80,7 @@ def packetise(
     Parameters
     ----------
     dataset
-        `ql_lightcurve`, `sci_pixels` or `sci_spectrogram` of the data model.
+        Of a product that is made from telemetry, but no visibilities.
     counter
         Where the sequence counts go on.
     quantise
@@ -76,25 +100,26 @@ def packetise(
         )
     arrays = {str(name): variable.values for name, variable in dataset.variables.items()}
     levels, scet, flags = _ARRANGERS[product](arrays, dataset.attrs, quantise, _ANY if quantise else tolerance_ticks)
-    layout = find_layout(PRODUCT_TYPES[product], int(scet[0]) >> 16)
+    kind = _packet_type(product, dataset.attrs)
+    layout = find_layout(kind, int(scet[0]) >> 16)
     counts, after = (counter or SequenceCounter()).take(layout.apid, len(scet))
-    return Records.from_levels(product, levels, scet=scet, sequence_count=counts, sequence_flag=flags), after
+    return Records.from_levels(type_name(kind), levels, scet=scet, sequence_count=counts, sequence_flag=flags), after
 
 
-def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool, __: int) -> tuple[Levels, Any, Any]:
+def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool, __: int) -> Arranged:
     """Light curves: at most 580 samples a packet, a new packet where anything but the numbers changes."""
-    low, high = _edge_masks(arrays["channel_start"], arrays["channel_stop"])
-    units = _tenths(arrays["timedel"], 1, 65536, "timedel", quantise)
+    low, high = edge_masks(arrays["channel_start"], arrays["channel_stop"])
+    units = tenths_of(arrays["timedel"], 1, 65536, "timedel", quantise)
     states = [arrays[name] for name in ("detector_mask", "pixel_mask", "counts_skm", "triggers_skm")]
     n_energies = arrays["counts"].shape[1]
-    layout = find_layout(PRODUCT_TYPES["ql_lightcurve"], int(arrays["scet"][0]) >> 16)
-    fixed = _HEADER_BYTES + layout.scope.min_size + 2 * n_energies
+    layout = layout_at("ql_lightcurve", int(arrays["scet"][0]))
+    fixed = HEADER_BYTES + layout.scope.min_size + 2 * n_energies
     room = min((MAX_PACKET_BYTES - fixed) // (n_energies + 2), MAX_QL_SAMPLES)
-    starts = _equal_runs(arrays["scet"], units * _TICKS_PER_STEP, [units, *states], room)
+    starts = equal_runs(arrays["scet"], units * TICKS_PER_STEP, [units, *states], room)
     sizes = np.diff(np.append(starts, len(units)))
-    counts = _codes(arrays["counts"], arrays["counts_skm"], "counts", quantise)
-    triggers = _codes(arrays["triggers"], arrays["triggers_skm"], "triggers", quantise)
-    end = arrays["scet"][starts + sizes - 1] + np.rint(units[starts] * _TICKS_PER_STEP).astype(np.int64)
+    counts = codes_of(arrays["counts"], arrays["counts_skm"], "counts", quantise)
+    triggers = codes_of(arrays["triggers"], arrays["triggers_skm"], "triggers", quantise)
+    end = arrays["scet"][starts + sizes - 1] + np.rint(units[starts] * TICKS_PER_STEP).astype(np.int64)
     levels = {
         "packet": {
             "scet_coarse": arrays["scet"][starts] >> 16,
@@ -102,8 +127,8 @@ def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool, 
             "integration_time": units[starts] - 1,
             "detector_mask": arrays["detector_mask"][starts],
             "pixel_mask": arrays["pixel_mask"][starts],
-            **_skm_fields("counts", arrays["counts_skm"][starts]),
-            **_skm_fields("triggers", arrays["triggers_skm"][starts]),
+            **skm_fields("counts", arrays["counts_skm"][starts]),
+            **skm_fields("triggers", arrays["triggers_skm"][starts]),
             "energy_edge_mask_32": np.full(len(starts), high),
             "energy_edge_mask_0_31": np.full(len(starts), low),
             "num_energies": np.full(len(starts), n_energies),
@@ -115,32 +140,46 @@ def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool, 
         "num_triggers": {"triggers": triggers},
         "num_rcr": {"rcr": arrays["rcr"]},
     }
-    return levels, end, np.full(len(starts), _ALONE)
+    return levels, end, np.full(len(starts), ALONE)
 
 
-def _arrange_pixels(
-    arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int
-) -> tuple[Levels, Any, Any]:
+def _arrange_pixels(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int) -> Arranged:
     """Pixel data: a unit is one energy of one time bin; packets are cut between units."""
     _refuse_outside_masks(arrays)
-    n_pixels = _popcount(arrays["pixel_mask"], 12)
-    n_numbers = _popcount(arrays["detector_mask"], 32) * n_pixels
-    header = _request_times(arrays, quantise, tolerance)
+    if attrs.get("ssid") == _RAW:
+        return _arrange_raw(arrays, attrs, quantise, tolerance)
+    bits = bits_of(arrays["pixel_mask"], 12)
+    sets = np.where(bits, 1 << np.arange(12), 0)
+    return _arrange_pixel_sets(arrays, attrs, sets, quantise, tolerance)
+
+
+def _arrange_pixel_sums(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int) -> Arranged:
+    """Pixel sums: as pixel data, the sets as they were sent."""
+    return _arrange_pixel_sets(arrays, attrs, arrays["pixel_set"].astype(np.int64), quantise, tolerance)
+
+
+def _arrange_pixel_sets(
+    arrays: Columns, attrs: Mapping[Any, Any], sets: NDArray[np.int64], quantise: bool, tolerance: int
+) -> Arranged:
+    """Lay counts of `sets` of pixels out, shape (time, pixel); zero where there is none."""
+    n_pixels = (sets != 0).sum(axis=1)
+    n_numbers = popcount(arrays["detector_mask"], 32) * n_pixels
+    header = _request_times(arrays, attrs, quantise, tolerance)
     scope = _substructure(header.layout)
     bins, energies = _pixel_units(arrays["observed"])
     sizes = np.where(energies < 0, 0, scope.repeats[1].scope.min_size + n_numbers[bins])
     heads = (scope.min_size + scope.repeats[0].scope.min_size * n_pixels)[bins]
-    room = MAX_PACKET_BYTES - _HEADER_BYTES - header.layout.scope.min_size
-    packet = _fill(sizes, heads, bins, room)
+    room = MAX_PACKET_BYTES - HEADER_BYTES - header.layout.scope.min_size
+    packet = fill_packets(sizes, heads, bins, room)
     first = np.flatnonzero(np.diff(packet, prepend=-1) | np.diff(bins, prepend=-1))
     when = bins[first]
     trigger_skm = arrays["counts_skm" if triggers_follow_counts(header.layout) else "triggers_skm"]
-    counts = _codes(arrays["counts"], arrays["counts_skm"], "counts", quantise)
+    counts = codes_of(arrays["counts"], arrays["counts_skm"], "counts", quantise)
     selected = counts[bins, energies][energies >= 0]
-    inside = _bits(arrays["detector_mask"], 32)[:, :, np.newaxis] & _bits(arrays["pixel_mask"], 12)[:, np.newaxis, :]
+    inside = bits_of(arrays["detector_mask"], 32)[:, :, np.newaxis] & (sets != 0)[:, np.newaxis, :]
     groups = bins[energies >= 0]
     channel = energies[energies >= 0]
-    pixel_sets = _bits(arrays["pixel_mask"], 12)[when]
+    sent = sets[when]
     levels: Levels = {
         "packet": header.packet_columns(arrays, attrs, np.bincount(packet[first])),
         "num_substructures": {
@@ -149,10 +188,10 @@ def _arrange_pixels(
             "num_pixel_sets": n_pixels[when],
             "detector_mask": arrays["detector_mask"][when],
             "integration_time": header.durations[when],
-            "trigger": _codes(arrays["triggers"], trigger_skm, "triggers", quantise)[when],
+            "trigger": codes_of(arrays["triggers"], trigger_skm, "triggers", quantise)[when],
             "num_energy_groups": np.asarray(np.add.reduceat((energies >= 0).astype(np.int64), first)),
         },
-        "num_pixel_sets": {"pixel_mask": 1 << np.nonzero(pixel_sets)[1]},
+        "num_pixel_sets": {"pixel_mask": sent[sent != 0]},
         "num_energy_groups": {
             "e_low": arrays["channel_start"][channel],
             "e_high": arrays["channel_stop"][channel] - 1,
@@ -160,7 +199,44 @@ def _arrange_pixels(
         },
         "num_data": {"counts": selected[inside[groups]]},
     }
-    return levels, *_segment(packet[-1] + 1, header.end)
+    return levels, *segment(packet[-1] + 1, header.end)
+
+
+def _arrange_raw(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int) -> Arranged:
+    """Raw pixel data: a unit is one number that is not zero; a time bin without any keeps its triggers."""
+    if (arrays["channel_stop"].astype(int) - arrays["channel_start"] != 1).any():
+        raise UsageError("raw pixel data in sums of channels", expected="single channels", advice="send it as SSID 21")
+    header = _request_times(arrays, attrs, quantise, tolerance)
+    empty = np.flatnonzero(~arrays["counts"].any(axis=(1, 2, 3)))
+    nothing = np.stack([empty, np.full_like(empty, -1), np.zeros_like(empty), np.zeros_like(empty)], axis=1)
+    found = np.concatenate([np.argwhere(arrays["counts"]), nothing])
+    bins, energy, detector, pixel = found[np.lexsort(found.T[::-1])].T
+    sent = np.flatnonzero(energy >= 0)
+    number, data = split_count_bytes(arrays["counts"][bins[sent], energy[sent], detector[sent], pixel[sent]])
+    sizes = np.zeros(bins.size, dtype=np.int64)
+    sizes[sent] = 2 + number
+    heads = np.full(bins.size, _substructure(header.layout).min_size)
+    packet = fill_packets(sizes, heads, bins, MAX_PACKET_BYTES - HEADER_BYTES - header.layout.scope.min_size)
+    first = np.flatnonzero(np.diff(packet, prepend=-1) | np.diff(bins, prepend=-1))
+    when = bins[first]
+    levels: Levels = {
+        "packet": header.packet_columns(arrays, attrs, np.bincount(packet[first])),
+        "num_substructures": {
+            header.time_field: header.steps[when],
+            "integration_time": header.durations[when],
+            **{name: arrays[name][when] for name in ("rcr", "pixel_mask", "detector_mask")},
+            "trigger": arrays["triggers"][when],
+            "num_samples": np.asarray(np.add.reduceat((energy >= 0).astype(np.int64), first)),
+        },
+        "num_samples": {
+            "pixel_id": pixel[sent],
+            "detector_id": detector[sent],
+            "energy_id": arrays["channel_start"][energy[sent]],
+            "num_count_bytes": number,
+        },
+        "num_count_bytes": {"count_byte": data},
+    }
+    return levels, *segment(packet[-1] + 1, header.end)
 
 
 def _pixel_units(observed: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -172,11 +248,9 @@ def _pixel_units(observed: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArra
     return bins[order], energies[order]
 
 
-def _arrange_spectrogram(
-    arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int
-) -> tuple[Levels, Any, Any]:
+def _arrange_spectrogram(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int) -> Arranged:
     """Spectrogram: a unit is one time bin; a substructure ends where masks change or a bin does not join the next."""
-    header = _request_times(arrays, quantise, tolerance)
+    header = _request_times(arrays, attrs, quantise, tolerance)
     scope = _substructure(header.layout)
     unit = _energy_unit(arrays)
     n_times, n_energies = arrays["counts"].shape
@@ -187,8 +261,8 @@ def _arrange_spectrogram(
         changed[1:] |= np.diff(arrays[name].astype(np.int64)) != 0
     runs = np.cumsum(changed)
     size = scope.repeats[0].scope.min_size + n_energies
-    room = MAX_PACKET_BYTES - _HEADER_BYTES - header.layout.scope.min_size
-    packet = _fill(np.full(n_times, size), np.full(n_times, scope.min_size), runs, room)
+    room = MAX_PACKET_BYTES - HEADER_BYTES - header.layout.scope.min_size
+    packet = fill_packets(np.full(n_times, size), np.full(n_times, scope.min_size), runs, room)
     first = np.flatnonzero(np.diff(packet, prepend=-1) | np.diff(runs, prepend=-1))
     samples = np.diff(np.append(first, n_times))
     levels: Levels = {
@@ -205,19 +279,35 @@ def _arrange_spectrogram(
         },
         "num_samples": {
             header.time_field: header.steps,
-            "triggers": _codes(arrays["triggers"], arrays["triggers_skm"], "triggers", quantise),
+            "triggers": codes_of(arrays["triggers"], arrays["triggers_skm"], "triggers", quantise),
             "num_energies": np.full(n_times, n_energies),
         },
-        "num_energies": {"counts": _codes(arrays["counts"], arrays["counts_skm"], "counts", quantise).ravel()},
+        "num_energies": {"counts": codes_of(arrays["counts"], arrays["counts_skm"], "counts", quantise).ravel()},
     }
-    return levels, *_segment(packet[-1] + 1, header.end)
+    return levels, *segment(packet[-1] + 1, header.end)
 
 
 _ARRANGERS = {
     "ql_lightcurve": _arrange_light_curve,
     "sci_pixels": _arrange_pixels,
+    "sci_pixel_sums": _arrange_pixel_sums,
     "sci_spectrogram": _arrange_spectrogram,
+    "ql_background": arrange_background,
+    "ql_spectra": arrange_spectra,
+    "ql_variance": arrange_variance,
+    "ql_flareflag": arrange_flareflag,
+    "cal_spectrum": arrange_calibration,
+    "aspect": arrange_aspect,
+    "tm_status": arrange_status,
+    "hk_mini": arrange_housekeeping,
+    "hk_maxi": arrange_housekeeping,
 }
+
+
+def _packet_type(product: str, attrs: Mapping[Any, Any]) -> PacketType:
+    """Packets that a Dataset is laid out as: of the types of its product the one of its SSID, else the compressed."""
+    types = SOURCES[product]
+    return next((one for one in types if one[2] == attrs.get("ssid")), types[-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,18 +333,18 @@ class _RequestTimes:
         }
         return {
             **{name: np.full(number, int(value), dtype=np.int64) for name, value in fixed.items()},
-            **_skm_fields("counts", np.full(number, counts_skm)),
-            **_skm_fields("triggers", np.full(number, triggers_skm)),
+            **skm_fields("counts", np.full(number, counts_skm)),
+            **skm_fields("triggers", np.full(number, triggers_skm)),
             "num_substructures": substructures,
         }
 
 
-def _request_times(arrays: Columns, quantise: bool, tolerance: int) -> _RequestTimes:
+def _request_times(arrays: Columns, attrs: Mapping[Any, Any], quantise: bool, tolerance: int) -> _RequestTimes:
     """Find T0 so that every bin start is a whole number of 0.1 s after it, to the tick."""
     scet = arrays["scet"].astype(np.int64)
-    durations = _tenths(arrays["timedel"], 1, 65535, "timedel", quantise)
-    end = int((scet + np.rint(durations * _TICKS_PER_STEP).astype(np.int64)).max())
-    layout = request_layout("sci_pixels" if arrays["counts"].ndim == 4 else "sci_spectrogram", end)
+    durations = tenths_of(arrays["timedel"], 1, 65535, "timedel", quantise)
+    end = int((scet + np.rint(durations * TICKS_PER_STEP).astype(np.int64)).max())
+    layout = find_layout(_packet_type(str(attrs["product"]), attrs), header_second(end))
     names = {item.name for _, scope in layout.levels.values() for item in scope.fields}
     time_field = "start_time" if "start_time" in names else "delta_time"
     # A `start_time` of x means 0.1 x + 0.1 s after T0, a `delta_time` 0.1 x s.
@@ -266,7 +356,7 @@ def _request_times(arrays: Columns, quantise: bool, tolerance: int) -> _RequestT
             expected="all bin starts a multiple of 0.1 s after one time",
             advice="round the times, or allow it with quantise=True",
         )
-    steps = np.rint((scet - origin) / _TICKS_PER_STEP).astype(np.int64) - shift
+    steps = np.rint((scet - origin) / TICKS_PER_STEP).astype(np.int64) - shift
     limit = 2 ** (24 if shift else 16) - 1
     if steps.max() > limit:
         raise UsageError(
@@ -277,7 +367,7 @@ def _request_times(arrays: Columns, quantise: bool, tolerance: int) -> _RequestT
 
 def request_layout(product: str, end: int) -> Layout:
     """Layout of the packets of a request whose data end at an onboard time."""
-    return find_layout(PRODUCT_TYPES[product], _header_second(end))
+    return find_layout(PRODUCT_TYPES[product], header_second(end))
 
 
 def _raster(scet: NDArray[np.int64], shift: int) -> tuple[int, int]:
@@ -285,129 +375,14 @@ def _raster(scet: NDArray[np.int64], shift: int) -> tuple[int, int]:
     best = (int(scet.min()), 1 << 62)
     for tenths in range(shift, shift + 5):
         for jitter in (0, -1, 1, -2, 2):
-            origin = int(scet.min()) - round(tenths * _TICKS_PER_STEP) + jitter
-            steps = np.rint((scet - origin) / _TICKS_PER_STEP)
-            residual = int(np.abs(np.rint(steps * _TICKS_PER_STEP) - (scet - origin)).max())
+            origin = int(scet.min()) - round(tenths * TICKS_PER_STEP) + jitter
+            steps = np.rint((scet - origin) / TICKS_PER_STEP)
+            residual = int(np.abs(np.rint(steps * TICKS_PER_STEP) - (scet - origin)).max())
             if residual < best[1] and steps.min() >= shift:
                 best = origin, residual
             if residual == 0 and steps.min() >= shift:
                 return best
     return best
-
-
-def _header_second(end: int) -> int:
-    return (end >> 16) + 1
-
-
-def _segment(number: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Header times after the end of the data, rising inside one second, and sequence flags of `number` packets."""
-    step = max(TICKS_PER_SECOND // max(number, 2), 1)
-    scet = (_header_second(end) << 16) + step * np.arange(number, dtype=np.int64)
-    flags = np.full(number, _MIDDLE)
-    flags[0], flags[-1] = _FIRST, _LAST
-    return scet, flags if number > 1 else np.array([_ALONE])
-
-
-def _fill(
-    sizes: NDArray[np.int64], heads: NDArray[np.int64], owners: NDArray[np.int64], room: int
-) -> NDArray[np.int64]:
-    """Give each unit its packet: units in order, as many as fit, a head for every owner in every packet.
-
-    Raises
-    ------
-    UsageError
-        If a unit with its head is larger than a packet.
-    """
-    if (sizes + heads).max(initial=0) > room:
-        raise UsageError(f"a piece of {int((sizes + heads).max())} bytes", expected=f"at most {room} bytes in a packet")
-    packets = np.empty(len(sizes), dtype=np.int64)
-    used, packet, last = 0, 0, -1
-    for index, (size, head, owner) in enumerate(zip(sizes.tolist(), heads.tolist(), owners.tolist(), strict=True)):
-        needed = size if owner == last else size + head
-        if used + needed > room:
-            packet, used, needed = packet + 1, 0, size + head
-        used, last = used + needed, owner
-        packets[index] = packet
-    return packets
-
-
-def _equal_runs(
-    scet: NDArray[np.int64], spacing: NDArray[np.floating[Any]], states: Sequence[NDArray[Any]], longest: int
-) -> NDArray[np.int64]:
-    """Cut samples into runs of constant state whose times are start + round(j * spacing); returns their starts."""
-    changes = np.zeros(len(scet), dtype=bool)
-    for state in states:
-        changes[1:] |= state[1:] != state[:-1]
-    next_change = np.append(np.flatnonzero(changes), len(scet))
-    starts = [0]
-    while True:
-        start = starts[-1]
-        stop = min(start + longest, int(next_change[np.searchsorted(next_change, start, side="right")]))
-        expected = scet[start] + np.rint(np.arange(stop - start) * spacing[start]).astype(np.int64)
-        wrong = np.flatnonzero(scet[start:stop] != expected)
-        stop = start + int(wrong[0]) if wrong.size else stop
-        if stop >= len(scet):
-            return np.array(starts, dtype=np.int64)
-        starts.append(stop)
-
-
-def _codes(values: NDArray[Any], skm: NDArray[Any], name: str, quantise: bool) -> NDArray[np.uint8]:
-    """Compress with the scheme of each time bin.
-
-    Raises
-    ------
-    UsageError
-        If a number would come back changed and `quantise` is off, or the scheme is one that scales.
-    """
-    codes = np.empty(values.shape, dtype=np.uint8)
-    for packed in np.unique(skm):
-        rows = slice(None) if (skm == packed).all() else np.flatnonzero(skm == packed)
-        s, k, m = (int(part) for part in unpack_skm(packed))
-        codes[rows] = _compressed(values[rows], (s, k, m), name, quantise)
-    return codes
-
-
-def _compressed(values: NDArray[Any], scheme: Scheme, name: str, quantise: bool) -> NDArray[np.uint8]:
-    if scheme == SCALED:
-        raise UsageError(f"{name} scaled on board (0,0,7)", expected="compressed numbers", advice="use scheme (0,5,3)")
-    codes: NDArray[np.uint8] = compress(values, scheme)
-    if not quantise:
-        changed = decompress(codes, scheme) != values
-        if changed.any():
-            raise UsageError(
-                f"{int(changed.sum())} of {values.size} {name} have no code in scheme {scheme}, first "
-                f"{values[changed].flat[0]}",
-                expected="decompressed numbers",
-                advice="compress them on the way with quantise=True",
-            )
-    return codes
-
-
-def _tenths(seconds: NDArray[np.float64], low: int, high: int, name: str, quantise: bool) -> NDArray[np.int64]:
-    """Seconds as a whole number of 0.1 s."""
-    exact = seconds * 10.0
-    tenths = np.rint(exact).astype(np.int64)
-    if (np.abs(exact - tenths) > 1e-3).any() and not quantise:
-        raise UsageError(
-            f"{name} of {seconds[np.abs(exact - tenths) > 1e-3][0]} s",
-            expected="multiples of 0.1 s",
-            advice="round them on the way with quantise=True",
-        )
-    if tenths.min() < low or tenths.max() > high:
-        raise UsageError(
-            f"{name} from {seconds.min()} to {seconds.max()} s",
-            expected=f"{low / 10} to {high / 10} s",
-            advice="split or join bins",
-        )
-    return tenths
-
-
-def _edge_masks(start: NDArray[np.uint8], stop: NDArray[np.uint8]) -> tuple[int, int]:
-    """Edges of the energy bins as bits 0 to 31, and bit 32."""
-    if (start[1:] != stop[:-1]).any():
-        raise UsageError("light curves with a gap between energy bins", expected="each bin to begin where one ends")
-    edges = [int(edge) for edge in (*start, stop[-1])]
-    return sum(1 << edge for edge in edges if edge < 32), int(32 in edges)
 
 
 def _energy_unit(arrays: Columns) -> int:
@@ -426,7 +401,7 @@ def _energy_unit(arrays: Columns) -> int:
 def _refuse_outside_masks(arrays: Columns) -> None:
     """Refuse counts where the masks and `observed` say that nothing was sent: they would be lost."""
     total = int(arrays["counts"].sum(dtype=np.int64))
-    detectors, pixels = _bits(arrays["detector_mask"], 32), _bits(arrays["pixel_mask"], 12)
+    detectors, pixels = bits_of(arrays["detector_mask"], 32), bits_of(arrays["pixel_mask"], 12)
     inside = np.einsum(
         "tedp,te,td,tp->", arrays["counts"], arrays["observed"], detectors, pixels, dtype=np.int64, casting="unsafe"
     )
@@ -447,20 +422,8 @@ def _substructure(layout: Layout) -> Scope:
     return layout.levels["num_substructures"][1]
 
 
-def _skm_fields(prefix: str, skm: NDArray[Any]) -> Columns:
-    return {f"{prefix}_{letter}": part for letter, part in zip("skm", unpack_skm(skm), strict=True)}
-
-
 def _only(values: NDArray[Any], name: str) -> int:
     found = np.unique(values)
     if len(found) != 1:
         raise UsageError(f"{len(found)} values of {name} in one request", expected="one", advice="split the request")
     return int(found[0])
-
-
-def _bits(masks: NDArray[Any], width: int) -> NDArray[np.bool_]:
-    return np.asarray((masks.astype(np.int64)[:, np.newaxis] >> np.arange(width)) & 1, dtype=bool)
-
-
-def _popcount(masks: NDArray[Any], width: int) -> NDArray[np.int64]:
-    return np.asarray(_bits(masks, width).sum(axis=1), dtype=np.int64)

@@ -34,7 +34,7 @@ def there_and_back(dataset: xr.Dataset, **options: Any) -> xr.Dataset:
     decoded = decode(packets)[product]
     if product == "ql_lightcurve":
         return build_lightcurve(decoded)
-    (request,) = build_requests(decoded)
+    (request,) = build_requests(decoded, corrections=())
     assert request.complete
     (built,) = request.datasets
     return built
