@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging.elut_correction import edge_factors, product_factors, spectral_index
 from stixflow.imaging.grids import FloatArray
+from stixflow.imaging.readout import Readout, readout_of
 from stixflow.instrument import (
     SumCase,
     actual_edges,
@@ -39,7 +40,6 @@ its very limits included, and the energy bins inside it."""
 IntArray = NDArray[np.intp]
 
 _EDGE_TOLERANCE_KEV = 1e-3
-_LARGE_PIXELS = 8
 _BLOCK = 128
 """Time ranges worked on together: what they need stays in the cache of a core."""
 _NANOSECOND = 1e-9
@@ -274,7 +274,7 @@ def interval_counts(
     detectors
         Detector indices.
     case
-        Pixels that make a column.
+        Pixels that make a column; where columns were summed on board, those of the data count.
     elut
         How counts between actual and nominal edges are interpolated; None for no correction.
     bins
@@ -288,10 +288,11 @@ def interval_counts(
     """
     pixels = with_energy_shift(pixels)
     background = None if background is None else with_energy_shift(background)
+    readout = readout_of(pixels, case)
     time_bins, energy_bins = _choose_bins(pixels, times, energies, bins)
-    _check_states(pixels, time_bins, energy_bins, detectors, case)
+    _check_states(pixels, time_bins, energy_bins, detectors, readout.case)
     pieces = _Pieces.cut(time_bins)
-    bands = _Bands(tuple(energy_bins), case, needs_edges=elut is not None)
+    bands = _Bands(tuple(energy_bins), readout, needs_edges=elut is not None)
     live, live_error = _live_times(pixels, pieces, detectors)
     if not np.isfinite(live).all() or (live <= 0).any():
         raise ImagingError(
@@ -302,7 +303,7 @@ def interval_counts(
         if elut is not None:
             _check_same_table(pixels, background)
         groups = _energy_groups(pixels, background, energy_bins)
-        other = _Background.measure(background, groups, detectors, case)
+        other = _Background.measure(background, groups, detectors, readout)
     running = _Running.of(pixels, pieces, bands, detectors, needs_spectrum=elut == "power_law")
     edges = None if elut is None else _Edges.of(pixels, int(time_bins[0, 0]), bands, detectors, elut)
     blocks = []
@@ -366,7 +367,7 @@ class _Measured(NamedTuple):
         added = bands.parts(other.variance[None]) + bands.parts(other.counts[None], power=2) * relative
         spectrum = self.spectrum
         if spectrum is not None:
-            spectrum = spectrum - ratio @ other.counts[..., _large(bands.case)].sum(axis=-1).T
+            spectrum = spectrum - ratio @ other.counts[..., bands.readout.is_large].sum(axis=-1).T
         return self._replace(
             net=self.net - estimate,
             variance=self.variance + added * wide**2,
@@ -388,9 +389,9 @@ class _Running(NamedTuple):
     def of(
         cls, pixels: xr.Dataset, pieces: _Pieces, bands: _Bands, detectors: IntArray, *, needs_spectrum: bool
     ) -> _Running:
-        counts = _select(pixels["counts"][pieces.span].to_numpy(), detectors, bands.case)
+        counts = bands.readout.select(pixels["counts"][pieces.span].to_numpy(), detectors)
         skm = pixels["counts_skm"].to_numpy()[pieces.span]
-        large = counts[..., _large(bands.case)] if needs_spectrum else None
+        large = counts[..., bands.readout.is_large] if needs_spectrum else None
         return cls(
             pieces.running(counts, bands.parts),
             pieces.running(_count_variance(counts[:, bands.channels], skm), bands.shifted.parts),
@@ -416,7 +417,7 @@ class _Bands:
     """Energy ranges as what is needed of them: the sum of their channels and, to correct the edges, first and last."""
 
     bins: tuple[tuple[int, int], ...]
-    case: SumCase
+    readout: Readout
     needs_edges: bool
 
     @property
@@ -428,7 +429,9 @@ class _Bands:
     def shifted(self) -> _Bands:
         """The same, for values of `channels` only."""
         offset = self.channels.start
-        return _Bands(tuple((first - offset, stop - offset) for first, stop in self.bins), self.case, self.needs_edges)
+        return _Bands(
+            tuple((first - offset, stop - offset) for first, stop in self.bins), self.readout, self.needs_edges
+        )
 
     def parts(self, values: FloatArray, *, power: int = 1) -> FloatArray:
         """(n, channel, detector, pixel) to (n, range, detector, part).
@@ -439,7 +442,7 @@ class _Bands:
         return np.stack([self._parts_of(values, first, stop, power) for first, stop in self.bins], axis=1)
 
     def _parts_of(self, values: FloatArray, first: int, stop: int, power: int) -> FloatArray:
-        total = self._rows_added(values[:, first:stop].sum(axis=1, dtype=np.float64) ** power)
+        total = self.readout.rows_added(values[:, first:stop].sum(axis=1, dtype=np.float64) ** power)
         if not self.needs_edges:
             return total
         return np.concatenate([total, values[:, first] ** power, values[:, stop - 1] ** power], axis=-1)
@@ -448,23 +451,19 @@ class _Bands:
         self, parts: FloatArray, factors: Sequence[tuple[FloatArray, FloatArray]], *, power: int = 1
     ) -> FloatArray:
         """Sums of the ranges with corrected edges, pixels added to columns: (n * range, detector, 4)."""
-        n_pixels = len(self.case.rows) * 4
+        n_pixels = len(self.readout.positions)
         sums = parts[..., :4].copy()
         for k, (at_first, at_last) in enumerate(factors):
             edges = parts[:, k, :, 4 : 4 + n_pixels] * (at_first**power - 1.0)
             if self.bins[k][1] - self.bins[k][0] > 1:
                 edges += parts[:, k, :, 4 + n_pixels :] * (at_last**power - 1.0)
-            sums[:, k] += self._rows_added(edges)
+            sums[:, k] += self.readout.rows_added(edges)
         return sums.reshape(-1, *sums.shape[2:])
 
     @staticmethod
     def totals(parts: FloatArray) -> FloatArray:
         """Counts of every range, all detectors and pixels together, uncorrected: (n * range,)."""
         return np.asarray(parts[..., :4].sum(axis=(2, 3)).ravel())
-
-    def _rows_added(self, values: FloatArray) -> FloatArray:
-        rows = [values[..., 4 * row : 4 * row + 4] for row in range(len(self.case.rows))]
-        return np.asarray(sum(rows[1:], rows[0]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -485,14 +484,23 @@ class _Background:
         background: xr.Dataset,
         groups: Sequence[tuple[int, int] | None],
         detectors: IntArray,
-        case: SumCase,
+        wanted: Readout,
     ) -> _Background:
         everything = np.array([[0, background.sizes["time"]]])
-        _check_states(background, everything, [group for group in groups if group], detectors, case)
+        readout = readout_of(background, wanted.case)
+        if readout.case != wanted.case or (readout.is_summed and not wanted.is_summed):
+            raise ImagingError(
+                f"the background was summed on board to columns of the rows {readout.case.lower()}",
+                expected=f"single pixels, or what the science data are ({wanted.case.lower()})",
+                advice="choose a background with single pixels",
+            )
+        _check_states(background, everything, [group for group in groups if group], detectors, readout.case)
         pieces = _Pieces.cut(everything)
-        counts = _select(background["counts"].to_numpy(), detectors, case)
+        counts = readout.select(background["counts"].to_numpy(), detectors)
         variance = _count_variance(counts, background["counts_skm"].to_numpy())
         total, total_variance = (_regroup(pieces.sum(values)[0], groups) for values in (counts, variance))
+        if wanted.is_summed and not readout.is_summed:
+            total, total_variance = readout.rows_added(total), readout.rows_added(total_variance)
         return cls(total, total_variance, *_live_times(background, pieces, detectors))
 
 
@@ -535,17 +543,6 @@ def _bin_limits(pixels: xr.Dataset) -> tuple[NDArray[np.datetime64], NDArray[np.
     start = pixels["time_start"].to_numpy()
     duration = np.rint(pixels["timedel"].to_numpy() / _NANOSECOND).astype("timedelta64[ns]")
     return start, start + duration
-
-
-def _select(values: NDArray[Any], detectors: IntArray, case: SumCase) -> NDArray[Any]:
-    """(..., 32, 12) to (..., detector, pixel) as asked for."""
-    return values[..., detectors[:, None], case.pixels.ravel()]
-
-
-def _large(case: SumCase) -> NDArray[np.bool_]:
-    """Which of the case's pixels make the spectrum: the large ones, if it has any."""
-    large = case.pixels.ravel() < _LARGE_PIXELS
-    return large if large.any() else ~large
 
 
 def _check_states(
@@ -680,7 +677,7 @@ class _Edges(NamedTuple):
             raise UsageError(f"elut={elut!r}", expected=expected, advice="choose one of them")
         table = actual_edges(pixels["time_start"].to_numpy()[first_bin])
         table = np.maximum(table + pixels.attrs.get("energy_shift_kev", 0.0), 0.0)
-        edges = _select(np.moveaxis(table, -1, 0), detectors, bands.case)
+        edges = bands.readout.edges(table, detectors)
         lows, highs = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
         low, high = edges[pixels["channel_start"].to_numpy()], edges[pixels["channel_stop"].to_numpy()]
         return cls(bands.bins, lows, highs, low, high, product_factors if elut == "stixpy" else edge_factors)

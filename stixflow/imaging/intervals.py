@@ -19,6 +19,7 @@ from stixflow.errors import UsageError
 from stixflow.imaging.counts import covering_energy_bins, energy_ranges, with_energy_shift
 from stixflow.imaging.forward import sum_case
 from stixflow.imaging.grids import FloatArray
+from stixflow.imaging.readout import readout_of
 from stixflow.instrument import SumCase, live_fraction, per_detector
 from stixflow.instrument import subcollimators as subcollimator_indices
 from stixflow.time import TimeRange
@@ -109,7 +110,8 @@ def flare_intervals(
             expected="exactly one of counts, snr, cadence, and positive",
             advice="give one of them",
         )
-    measured = _Bins.of(with_energy_shift(pixels), energy_range, background, sum_case(rows), subcollimators, within)
+    case = readout_of(pixels, sum_case(rows)).case
+    measured = _Bins.of(with_energy_shift(pixels), energy_range, background, case, subcollimators, within)
     chosen: list[Interval] = []
     for first, stop, end in measured.stretches():
         if cadence is not None:
@@ -244,10 +246,9 @@ def _band_counts(
     pixels: xr.Dataset, energies: list[tuple[float, float]], detectors: NDArray[np.intp], case: SumCase
 ) -> FloatArray:
     """Counts of every time bin in every energy range, all chosen pixels together."""
-    chosen = (
-        pixels["counts"].to_numpy()[:, :, detectors[:, None], case.pixels.ravel()].sum(axis=(2, 3), dtype=np.float64)
-    )
-    sums = [chosen[:, slice(*covering_energy_bins(pixels, *one))].sum(axis=1) for one in energies]
+    chosen = readout_of(pixels, case).select(pixels["counts"].to_numpy(), detectors)
+    total = chosen.sum(axis=(2, 3), dtype=np.float64)
+    sums = [total[:, slice(*covering_energy_bins(pixels, *one))].sum(axis=1) for one in energies]
     return np.stack(sums, axis=1)
 
 

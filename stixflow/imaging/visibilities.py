@@ -28,6 +28,7 @@ from stixflow.imaging.counts import (
 from stixflow.imaging.forward import ComplexArray, modulation_amplitude, sum_case
 from stixflow.imaging.grid_models import GridModel, grid_response
 from stixflow.imaging.grids import FloatArray
+from stixflow.imaging.readout import readout_of
 from stixflow.instrument import SumCase, detectors
 from stixflow.instrument import subcollimators as subcollimator_indices
 from stixflow.time import TimeRange
@@ -148,7 +149,8 @@ def visibilities(
     Parameters
     ----------
     pixels, background
-        Datasets of the product `sci_pixels`; all of the background is used.
+        Datasets of the product `sci_pixels`, or `sci_pixel_sums` whose sets are the four columns; all of the
+        background is used.
     time_range
         One or many: TimeRange, "A/B", or pair of times.
     energy_range
@@ -160,7 +162,7 @@ def visibilities(
     subcollimators
         Detector indices; by default the 24 of resolutions 10 to 3.
     rows
-        Rows of pixels to sum: "top", "bottom", "top+bottom", "all", "small".
+        Rows of pixels to sum: "top", "bottom", "top+bottom", "all", "small". Sums made on board are taken as they are.
     elut
         Correction from actual to nominal energies: "power_law" (ground software), "linear", "stixpy" (linear, but for a
         single channel the product of what two edges would need), or None.
@@ -181,7 +183,7 @@ def visibilities(
     """
     pixels = with_energy_shift(pixels)
     times, energies = time_ranges(time_range), energy_ranges(energy_range)
-    case = sum_case(rows)
+    case = readout_of(pixels, sum_case(rows)).case
     indices = subcollimator_indices() if subcollimators is None else np.asarray(subcollimators, dtype=np.intp)
     subtracted = background if convention.subtract == "counts" else None
     counts = interval_counts(
