@@ -255,8 +255,14 @@ def open_database(url: str) -> sa.Engine:
 
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open one transaction that may write: committed at the end of the block, or not at all; one at a time."""
-    with engine.connect() as connection:
+    """Open one transaction that may write: committed at the end of the block, or not at all; one at a time.
+
+    Raises
+    ------
+    StoreError
+        If the database stays locked, cannot be reached, or has no room.
+    """
+    with _told(), engine.connect() as connection:
         connection = connection.execution_options(stixflow_writes=True)
         if engine.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="READ COMMITTED")
@@ -268,9 +274,21 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open one transaction in which every query sees the same moment."""
-    with engine.connect() as connection, connection.begin():
+    """Open one transaction in which every query sees the same moment; errors as `writing`."""
+    with _told(), engine.connect() as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        raise StoreError(
+            f"the catalog does not answer: {str(error.orig).strip().splitlines()[0]}",
+            expected="a database that can be reached and is not locked for a minute",
+            advice="look for the process that holds it, for room on its disk, and at its URL; then run again",
+        ) from error
 
 
 def now_ns() -> int:
