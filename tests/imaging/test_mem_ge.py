@@ -135,6 +135,17 @@ def test_a_stack_gives_the_images_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_allclose(cut.image, together.image, rtol=1e-4)
 
 
+@pytest.mark.parametrize("source", [Gaussian(6.0, 0.0, 0.0, 150.0), Gaussian(5.0, 70.0, 60.0, 10.0), SOURCES[0]])
+@pytest.mark.parametrize("sigma", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("fraction", ["stix", 1e-4])
+def test_sources_that_do_not_fit_the_map_are_solved_too(source: Gaussian, sigma: float, fraction: Any) -> None:
+    noise = np.random.default_rng(0).standard_normal((2, 4, 24)) * sigma
+    vis = source_visibilities([source], U, V) + noise[0] + 1j * noise[1]
+    maps = mem_ge(vis, np.full((4, 24), sigma), U, V, Grid(45, 2.5), MemGE(fraction), flux=source.flux)
+    assert maps.converged.all()
+    assert (maps.duality_gap <= 1e-6 * np.maximum(maps.objective, 1.0)).all()
+
+
 def test_many_visibilities_take_the_other_way_to_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
     (vis, sigma), grid = _noisy(9), Grid((21, 20), 4.0)
     shared_products = mem_ge(vis, sigma, U, V, grid, MemGE(tolerance=1e-10)).image
