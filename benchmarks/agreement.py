@@ -22,13 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from stixflow.imaging import EM, BackProjection, Clean, ForwardFit, Grid, MemGE
-from stixflow.imaging.back_projection import back_project, point_spread
+from stixflow.fits import read_level1
+from stixflow.imaging import EM, STIXPY, BackProjection, Clean, ForwardFit, Grid, MemGE, visibilities
+from stixflow.imaging.back_projection import back_project, point_spread, shift_phase_center
 from stixflow.imaging.clean import clean
 from stixflow.imaging.em import em
 from stixflow.imaging.forward_fit import fit_image, forward_fit
 from stixflow.imaging.mem_ge import mem_ge
-from stixflow.imaging.visibilities import phase_correction
+from stixflow.imaging.visibilities import calibrate, phase_correction
+from stixflow.instrument import detectors, grid_transmission
 
 Row = tuple[str, str, str, float]
 _PIXEL_PHASE = 46.1
@@ -40,13 +42,51 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     arguments = parser.parse_args()
     folder = arguments.shared / "oracle" / "imaging"
-    rows = [row for part in (peer_maps, optima, ground_software, best_fits) for row in part(folder)]
+    rows = [
+        row for part in (counts_to_visibilities, peer_maps, optima, ground_software, best_fits) for row in part(folder)
+    ]
     if arguments.json:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
     sys.stdout.write(f"{'data':30} {'what':22} {'reference':18} {'difference':>10}\n")
     for data, what, reference, difference in rows:
         sys.stdout.write(f"{data:30} {what:22} {reference:18} {difference:10.1e}\n")
+
+
+def counts_to_visibilities(folder: Path) -> Iterator[Row]:
+    """Visibilities of the ground software from rates, of stixpy from a whole file with a background."""
+    for path in sorted(folder.glob("idl_*_*.npz")):
+        reference, made = np.load(path), np.load(folder / path.name.replace("idl_", "sim_"))
+        k, center = reference["isc"].astype(int) - 1, made["center"]
+        vis, _ = calibrate(made["rates"][k], made["rates_err"][k], grid_transmission(*center)[k], k)
+        vis = shift_phase_center(vis[None], detectors().u[k], detectors().v[k], *center)[0]
+        yield (
+            path.stem,
+            "visibilities",
+            "ground software",
+            _difference(vis, reference["vis_re"] + 1j * reference["vis_im"]),
+        )
+    peer = np.load(folder / "stixpy_synth_cpd.npz")
+    pixels = read_level1(next(folder.glob("synth_solo_L1*.fits")))
+    background = read_level1(next((folder.parents[1] / "data/l1").glob("*cpd_20240308T193915*.fits")))
+    k, bands = peer["isc"].astype(int) - 1, [(6, 10), (4, 15), (18, 28), (9, 10), (10, 11), (28, 50)]
+    when, place = tuple(map(str, peer["request"])), peer["location"]
+    theirs: dict[str, Any] = {"elut": "stixpy", "convention": STIXPY}
+    for rows, name in (("top+bottom", "top+bot"), ("all", "all"), ("small", "small")):
+        for options, reference in ((theirs, "stixpy, its choices"), ({}, "stixpy, our choices")):
+            found = visibilities(
+                pixels, when, bands, background, location=place, rows=rows, subcollimators=k, **options
+            )["visibility"].to_numpy()  # fmt: skip
+            wanted = [peer[f"e{low}-{high}_{name}_shadow_cal_vis"] for low, high in bands]
+            coarse = detectors().resolution[k] > 2
+            for band in (0, 5):
+                label = f"visibilities {bands[band][0]}-{bands[band][1]} keV"
+                yield (
+                    f"stixpy_synth_cpd {rows}",
+                    label,
+                    reference,
+                    _difference(found[band][coarse], wanted[band][coarse]),
+                )
 
 
 def peer_maps(folder: Path) -> Iterator[Row]:

@@ -172,7 +172,7 @@ def _image(
 
 def _pixels(path: Path) -> xr.Dataset:
     dataset = read_level1(path)
-    if dataset.attrs["product"] != "sci_pixels":
+    if dataset.attrs["product"] not in ("sci_pixels", "sci_pixel_sums"):
         raise InputFileError(
             f"{path.name} is {dataset.attrs['product']}", expected="pixel data (xray-cpd)", advice="give another file"
         )

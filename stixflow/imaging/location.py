@@ -100,20 +100,46 @@ def locate(
     ImagingError
         If the interval cannot be imaged, or holds no modulation.
     """
+    found = locate_each(pixels, time_range, energy_range, background, rsun_arcsec=rsun_arcsec, center=center, elut=elut)
+    return found[0]
+
+
+def locate_each(
+    pixels: xr.Dataset,
+    time_range: Any,
+    energy_range: Any = (6.0, 10.0),
+    background: xr.Dataset | None = None,
+    *,
+    rsun_arcsec: float,
+    center: ArrayLike | None = None,
+    elut: ElutMode | None = "power_law",
+) -> list[Location]:
+    """Locate the source in each of many intervals of one request, one after the other in time, energies fastest.
+
+    Arguments as of `locate`, with one or many time and energy ranges; the counts are read once.
+
+    Raises
+    ------
+    ImagingError
+        If an interval cannot be imaged, or holds no modulation.
+    """
     indices = subcollimators(*LOCATION_RESOLUTIONS)
     middle = (0.0, 0.0) if center is None else tuple(np.asarray(center, dtype=np.float64).tolist())
     data = visibilities(
         pixels, time_range, energy_range, background,
         location=middle, center=middle, subcollimators=indices, elut=elut,
     )  # fmt: skip
-    return locate_visibilities(
-        data["visibility"].to_numpy()[0],
-        data["sigma"].to_numpy()[0],
-        indices,
-        rsun_arcsec=rsun_arcsec,
-        center=(middle[0], middle[1]),
-        is_center_known=center is not None,
-    )
+    return [
+        locate_visibilities(
+            vis,
+            sigma,
+            indices,
+            rsun_arcsec=rsun_arcsec,
+            center=(middle[0], middle[1]),
+            is_center_known=center is not None,
+        )
+        for vis, sigma in zip(data["visibility"].to_numpy(), data["sigma"].to_numpy(), strict=True)
+    ]
 
 
 def locate_visibilities(

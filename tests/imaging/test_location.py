@@ -16,7 +16,7 @@ from stixflow.fits import read_level1
 from stixflow.imaging import Gaussian, locate
 from stixflow.imaging.back_projection import back_project
 from stixflow.imaging.grids import Grid
-from stixflow.imaging.location import Location, refine_peak
+from stixflow.imaging.location import Location, locate_each, refine_peak
 from stixflow.instrument import LOCATION_RESOLUTIONS, detectors, subcollimators
 from stixflow.time import TimeRange
 
@@ -62,6 +62,16 @@ def test_the_refined_peak_has_no_slope() -> None:
     for dx, dy in ((0.01, 0.0), (-0.01, 0.0), (0.0, 0.01), (0.0, -0.01)):
         around.append((vis * np.exp(-2j * np.pi * (u * (x + dx) + v * (y + dy)))).real.mean())
     assert all(value > one for one in around[1:])
+
+
+def test_many_intervals_are_located_in_one_call(make_pixels: Callable[..., xr.Dataset]) -> None:
+    pixels = make_pixels([Gaussian(1e4, 0.0, 0.0, 30.0)], location=(500.0, 200.0))
+    ranges, energies = [RANGE, "2022-11-09T00:00:10/2022-11-09T00:00:30"], [(6.0, 10.0), (10.0, 15.0)]
+    found = locate_each(pixels, ranges, energies, rsun_arcsec=RSUN, center=(0.0, 0.0))
+    assert len(found) == 4
+    alone = [locate(pixels, when, band, rsun_arcsec=RSUN, center=(0.0, 0.0)) for when in ranges for band in energies]
+    for one, other in zip(found, alone, strict=True):
+        assert (one.x, one.y) == pytest.approx((other.x, other.y), abs=1e-6)
 
 
 def test_without_the_sun_the_map_is_about_the_axis(make_pixels: Callable[..., xr.Dataset]) -> None:
