@@ -124,15 +124,17 @@ def _read_all(
     path_or_paths: str | Path | Iterable[str | Path], batch_bytes: int, skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[str, _Content]]:
     """Pieces of all files, each file once, with its name."""
-    paths = [path_or_paths] if isinstance(path_or_paths, str | Path) else list(path_or_paths)
-    if not paths:
+    names = [path_or_paths] if isinstance(path_or_paths, str | Path) else list(path_or_paths)
+    if not names:
         raise MissingFile("no file to read", expected=_EXPECTED, advice="name at least one file or folder")
+    paths = [Path(name) for name in names]
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise MissingFile(f"{', '.join(missing)} does not exist", expected=_EXPECTED, advice="correct the path")
     read: set[str] = set()
-    for path in map(Path, paths):
+    for path in paths:
         if path.is_dir():
             yield from _read_folder(path, batch_bytes, read, skipped)
-        elif not path.is_file():
-            raise MissingFile(f"{path} does not exist", expected=_EXPECTED, advice="correct the path")
         elif str(path) not in read:
             read.add(str(path))
             yield from ((str(path), piece) for piece in _read_file(path, batch_bytes))
