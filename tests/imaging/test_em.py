@@ -160,6 +160,20 @@ def test_small_pixels_have_their_own_modulation() -> None:
     assert right.cstat[0] < 0.2 * wrong.cstat[0]
 
 
+@pytest.mark.parametrize("rows", [SumCase.TOP_BOTTOM, SumCase.SMALL])
+def test_a_point_behind_the_finest_grids_keeps_its_flux(rows: SumCase) -> None:
+    k, grid = subcollimators(*range(10, 0, -1)), Grid(45, 1.5)
+    u, v, transmission = detectors().u[k], detectors().v[k], grid_transmission(0.0, 0.0)[k]
+    vis = source_visibilities([Gaussian(6.0, 0.0, 0.0, 1.5)], u, v)
+    rates = expected_column_rates(6.0, vis, transmission, phase_correction(k), rows)
+    rates += 0.02 * np.random.default_rng(0).standard_normal(rates.shape)
+    assert rates.min() < 0
+    maps = em(rates, transmission, phase_correction(k) + rows.phase_offset_deg, u, v, grid, harmonic=rows.harmonic)
+    assert maps.image.sum() * grid.pixel_area == pytest.approx(6.0, rel=0.1)
+    iy, ix = np.unravel_index(maps.image[0].argmax(), grid.shape)
+    assert (iy, ix) == (22, 22)
+
+
 def test_sources_and_order_of_the_subcollimators_do_not_matter() -> None:
     grid, order = Grid(21, 5.0), np.random.default_rng(1).permutation(24)
     wanted = _maps(_rates(), grid)
