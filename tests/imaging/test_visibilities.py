@@ -10,7 +10,7 @@ import xarray as xr
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.fits import read_level1
-from stixflow.imaging import Gaussian, from_arrays, recenter, source_visibilities, stack, visibilities
+from stixflow.imaging import Gaussian, from_arrays, locate, recenter, source_visibilities, stack, visibilities
 from stixflow.imaging.back_projection import shift_phase_center
 from stixflow.imaging.visibilities import STIXPY, Convention, calibrate
 from stixflow.instrument import detectors, grid_transmission, subcollimators
@@ -92,6 +92,23 @@ def test_the_peers_differ_by_what_is_known(
     rates = visibilities(pixels, when, (6, 10), background, location=where, convention=Convention(subtract="rates"))
     np.testing.assert_allclose(rates["visibility"], ours["visibility"], atol=0.01 * np.abs(ours["visibility"]).max())
     np.testing.assert_allclose(rates["background_counts"], ours["background_counts"], rtol=0.02)
+
+
+def test_a_real_flare_has_the_visibilities_that_were_published(shared: Path) -> None:
+    """Those of 2021, with frequencies up to 5 % off, the phases of that time, and a map centre in another frame."""
+    published = np.load(shared / "oracle/imaging/real_stix_20200607_65x2.npz")
+    folder = shared / "data/flare_20200607"
+    pixels = read_level1(next(folder.glob("solo_L1*T213709*")))
+    background = read_level1(next(folder.glob("solo_L1*T003001*")))
+    when, k = tuple(map(str, published["time_range"])), published["isc"].astype(int) - 1
+    place = locate(pixels, when, (6, 10), background, rsun_arcsec=1900.0)
+    found = visibilities(pixels, when, (6, 10), background, location=(place.x, place.y), subcollimators=k)
+    ratio = found["visibility"].to_numpy()[0] / published["vis"]
+    coarse = detectors().resolution[k] >= 7
+    assert ((np.abs(ratio) > 0.88) & (np.abs(ratio) < 1.0))[coarse].all()
+    assert np.abs(np.angle(ratio, deg=True))[coarse].max() < 16
+    spacecraft = np.array([-place.y, place.x]) + (26.1, 58.2)
+    assert np.hypot(*(spacecraft - published["offset"])) < 15
 
 
 @pytest.mark.parametrize(
