@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,15 +19,15 @@ Indices = NDArray[np.intp]
 NANOSECONDS = 1e9
 EXACT_BITS = 32
 _MANTISSA_MASK = 0xF
-_ALL_PIXELS = 0xFFF
+_DETECTORS = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
     """The arrays of a light curve that detection reads, bands first.
 
-    `open_fraction` is the share of the pixels that were counted, 1 where all were; `mantissa_bits` those of the
-    compression of the counts, which tell how coarsely they are quantised.
+    `open_fraction` is the share of detectors and pixels that were counted, 1 where all were; `mantissa_bits` those of
+    the compression of the counts, which tell how coarsely they are quantised.
     """
 
     start: NDArray[np.datetime64]
@@ -113,19 +115,28 @@ def _check(lightcurve: xr.Dataset) -> None:
 
 
 def _open_fraction(lightcurve: xr.Dataset) -> Floats:
-    """Share of the area of the pixels in the mask; bits of one mask value are looked up once."""
-    bins = lightcurve.sizes["time"]
-    if "pixel_mask" not in lightcurve:
-        return np.ones(bins)
-    masks, which = np.unique(lightcurve["pixel_mask"].to_numpy() & _ALL_PIXELS, return_inverse=True)
-    if not (masks != _ALL_PIXELS).any():
-        return np.ones(bins)
+    """Share of the detectors and of the area of the pixels in the masks; each mask value is looked up once."""
+    share = np.ones(lightcurve.sizes["time"])
+    if "pixel_mask" in lightcurve:
+        share *= _share(lightcurve["pixel_mask"].to_numpy(), _pixel_areas())
+    if "detector_mask" in lightcurve:
+        share *= _share(lightcurve["detector_mask"].to_numpy(), (1.0,) * _DETECTORS)
+    return share
+
+
+def _share(masks: NDArray[np.integer[Any]], weights: tuple[float, ...]) -> Floats:
+    """Weight of the bits that are set, over that of all; 1 where none is, for then the mask says nothing."""
+    values, which = np.unique(masks, return_inverse=True)
+    chosen = [sum(weight for bit, weight in enumerate(weights) if int(value) >> bit & 1) for value in values]
+    share = np.array(chosen, dtype=np.float64) / sum(weights)
+    return np.asarray(np.where(share > 0, share, 1.0)[which])
+
+
+@functools.cache
+def _pixel_areas() -> tuple[float, ...]:
     from stixflow.instrument import pixels
 
-    area = np.asarray(pixels().area_cm2, dtype=np.float64)
-    open_area = np.array([area[(int(mask) >> np.arange(len(area))) & 1 == 1].sum() for mask in masks])
-    share = open_area / area.sum()
-    return np.asarray(np.where(share > 0, share, 1.0)[which])
+    return tuple(float(area) for area in pixels().area_cm2)
 
 
 def _mantissa_bits(lightcurve: xr.Dataset) -> int:

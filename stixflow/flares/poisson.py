@@ -9,7 +9,6 @@ likelihood, its peaks flares or sub-peaks by their prominence. Everything is loc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import comb
@@ -17,6 +16,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from stixflow.flares.attenuator import continued
 from stixflow.flares.curve import NANOSECONDS, Curve, Floats, Indices, compression_variance
 from stixflow.flares.find import WIDTH_LEVELS, Find
 from stixflow.flares.quiet import QuietModel, quiet_model
@@ -45,7 +45,6 @@ SUB_PEAK_SIGMAS = 4.0
 PEAK_SIGMAS = 1.5
 """The peak lies where the smoothed curve is no more than this below its top: measured on simulated months."""
 SMOOTH_LIMITS = (3, 15)
-PASSES = 6
 FLARES_PER_DAY = 3.0
 """Prior for the probability that a rise is real."""
 
@@ -60,6 +59,8 @@ class _Field:
     variance: Floats
     offset: Floats
     """Uncertainty of the expected counts, the same in neighbouring bins."""
+    excess: Floats
+    """Counts above the background in the bands searched, continued across attenuator motions; for shapes only."""
     segment: Indices
     number: NDArray[np.int64]
     """Bins since 1970: where windows start does not depend on where the curve starts."""
@@ -72,17 +73,16 @@ class _Field:
         expected = quiet.rate * curve.seconds
         bin_s = round(float(np.median(curve.seconds)), 1)
         parts = curve.segments(GAP_S)
-        return cls(
-            curve,
-            quiet,
-            expected,
-            quiet.dispersion * expected,
-            quiet.rate_sigma * curve.seconds,
-            np.repeat(np.arange(len(parts)), [part.stop - part.start for part in parts]),
-            curve.start.astype(np.int64) // round(bin_s * NANOSECONDS),
-            bin_s,
-            tuple(np.flatnonzero(curve.energy_low < SEARCH_BELOW_KEV).tolist()) or (0,),
-        )
+        segment = np.repeat(np.arange(len(parts)), [part.stop - part.start for part in parts])
+        variance = quiet.dispersion * expected
+        search = tuple(np.flatnonzero(curve.energy_low < SEARCH_BELOW_KEV).tolist()) or (0,)
+        excess = [
+            continued(curve.counts[band] - expected[band], curve.rcr, np.sqrt(variance[band]), segment)
+            for band in search
+        ]
+        number = curve.start.astype(np.int64) // round(bin_s * NANOSECONDS)
+        offset = quiet.rate_sigma * curve.seconds
+        return cls(curve, quiet, expected, variance, offset, np.stack(excess), segment, number, bin_s, search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,23 @@ class _Seed:
     score: float
     left: int
     right: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Windows:
+    """Windows that no quiet Sun explains, by score."""
+
+    score: NDArray[np.float32]
+    left: Indices
+    right: Indices
+
+    def best(self) -> _Seed:
+        return _Seed(float(self.score[0]), int(self.left[0]), int(self.right[0]))
+
+    def outside(self, left: int, right: int) -> _Windows:
+        """Leave out what overlaps bins that are taken."""
+        kept = (self.right <= left) | (self.left >= right)
+        return _Windows(self.score[kept], self.left[kept], self.right[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +125,13 @@ def find_poisson(curve: Curve, *, false_alarms_per_day: float = FALSE_ALARMS_PER
     threshold = score_of_rate(false_alarms_per_day, len(field.search), field.bin_s)
     free = np.ones(len(curve), dtype=np.bool_)
     finds: list[Find] = []
-    for _ in range(PASSES):
-        seeds = _seeds(field, free, threshold)
-        if not seeds:
-            break
-        for seed in seeds:
-            if free[seed.left : seed.right].all():
-                finds.extend(_resolve(field, seed, free))
+    windows = _significant(field, threshold)
+    while len(windows.score):
+        first = windows.best()
+        taken, found = _resolve(field, first, free)
+        free[slice(*taken)] = False
+        windows = windows.outside(*taken)
+        finds.extend(found)
     return sorted(finds, key=lambda find: find.peak)
 
 
@@ -143,23 +160,29 @@ def score_of_rate(false_alarms_per_day: float, bands: int, bin_s: float = 4.0) -
     return float(brentq(excess, 1e-6, 1200.0))
 
 
-def _seeds(field: _Field, free: NDArray[np.bool_], threshold: float) -> list[_Seed]:
-    """Significant windows over bins not yet taken: local maxima of every length, the most significant first."""
+def _significant(field: _Field, threshold: float) -> _Windows:
+    """Windows of every length above the threshold, the most significant first; of equal ones the earlier, shorter."""
     search = list(field.search)
-    taken = np.where(free, 1.0, 0.0)
-    counts, expected, variance, offset = (
-        _cumulate(values[search] * taken)
-        for values in (field.curve.counts, field.expected, field.variance, field.offset)
-    )
-    blocked = np.concatenate([[0], np.cumsum(~free)])
-    found: list[_Seed] = []
+    sums = [_cumulate(values[search]) for values in (field.curve.counts, field.expected, field.variance, field.offset)]
+    found = []
     for width_s in WIDTHS_S:
         width = max(round(width_s / field.bin_s), 1)
         left = _window_starts(field, width)
-        left = left[blocked[left + width] == blocked[left]]
-        score = _score(*(sums[:, left + width] - sums[:, left] for sums in (counts, expected, variance, offset)))
-        found.extend(_Seed(float(score[i]), int(left[i]), int(left[i]) + width) for i in _tops(score, threshold))
-    return sorted(found, key=lambda seed: (-seed.score, seed.left))
+        score = _score(*(_differences(total, left, width) for total in sums))
+        # Single precision: windows of equal counts shall tie, whatever the rounding of the sums before them.
+        high = np.flatnonzero(score > threshold)
+        found.append((score[high].astype(np.float32), left[high], left[high] + width))
+    scores, lefts, rights = zip(*found, strict=True)
+    windows = _Windows(np.concatenate(scores), np.concatenate(lefts), np.concatenate(rights))
+    order = np.lexsort((windows.right, windows.left, -windows.score))
+    return _Windows(windows.score[order], windows.left[order], windows.right[order])
+
+
+def _differences(total: Floats, left: Indices, width: int) -> Floats:
+    """Sums over windows; where they start at every bin, without an index."""
+    if len(left) == total.shape[1] - width:
+        return np.asarray(total[:, width:] - total[:, :-width])
+    return np.asarray(total[:, left + width] - total[:, left])
 
 
 def _cumulate(values: Floats) -> Floats:
@@ -170,11 +193,6 @@ def _window_starts(field: _Field, width: int) -> Indices:
     stride = max(width // STRIDES_PER_WIDTH, 1)
     left = np.flatnonzero(field.number[: max(len(field.number) - width + 1, 0)] % stride == 0)
     return np.asarray(left[field.segment[left] == field.segment[left + width - 1]])
-
-
-def _tops(score: Floats, threshold: float) -> Indices:
-    padded = np.pad(score, 1, constant_values=-1.0)
-    return np.flatnonzero((score > threshold) & (score >= padded[:-2]) & (score > padded[2:]))
 
 
 def _score(counts: Floats, expected: Floats, variance: Floats, offset: Floats) -> Floats:
@@ -191,24 +209,23 @@ def deviate(counts: Floats, expected: Floats, variance: Floats, offset: Floats) 
     return np.asarray(np.sign(counts - mean) * np.sqrt(np.maximum(deviance, 0.0) / np.maximum(wide, 1e-9)))
 
 
-def _resolve(field: _Field, seed: _Seed, free: NDArray[np.bool_]) -> Iterator[Find]:
-    """Turn a seed into flares and take their bins."""
+def _resolve(field: _Field, seed: _Seed, free: NDArray[np.bool_]) -> tuple[tuple[int, int], list[Find]]:
+    """Turn a seed into flares; return the bins that they take, and the flares."""
     band = _band(field, seed)
-    excess = _corrected_excess(field, band)
     width = _smooth_width(seed)
     low, high = _reach(field, seed, free)
-    smoothed = smooth(excess[low:high], width)
+    smoothed = smooth(field.excess[field.search.index(band), low:high], width)
     summit = low + _argmax(smoothed, seed.left - low, seed.right - low)
     start, stop = _change_points(field, band, seed, summit, (low, high))
     left, right = min(start.at, summit), max(stop.at, summit + 1)
-    free[min(left, seed.left) : max(right, seed.right)] = False
-    pieces = _pieces(field, band, smoothed[left - low : right - low], left, width)
-    for piece in pieces:
+    finds = []
+    for piece in _pieces(field, band, smoothed[left - low : right - low], left, width):
         limits = (
             start if piece.left == left else _Limit(piece.left, field.bin_s * width / 2),
             stop if piece.right == right else _Limit(piece.right, field.bin_s * width / 2),
         )
-        yield _find(field, band, seed, piece, limits, smoothed, low, width)
+        finds.append(_find(field, band, seed, piece, limits, smoothed, low, width))
+    return (min(left, seed.left), max(right, seed.right)), finds
 
 
 def _argmax(values: Floats, left: int, right: int) -> int:
@@ -239,14 +256,6 @@ def _reach(field: _Field, seed: _Seed, free: NDArray[np.bool_]) -> tuple[int, in
     at = np.flatnonzero(closed) + low
     before, after = at[at < seed.left], at[at >= seed.right]
     return (int(before[-1]) + 1 if len(before) else low), (int(after[0]) if len(after) else high)
-
-
-def _corrected_excess(field: _Field, band: int) -> Floats:
-    """Counts of a band above the background, continued across attenuator motions by matching both sides."""
-    from stixflow.flares.attenuator import continued
-
-    excess = field.curve.counts[band] - field.expected[band]
-    return continued(excess, field.curve.rcr, np.sqrt(field.variance[band]), field.segment)
 
 
 def _change_points(field: _Field, band: int, seed: _Seed, summit: int, reach: tuple[int, int]) -> tuple[_Limit, _Limit]:
@@ -296,6 +305,9 @@ def _pieces(field: _Field, band: int, smoothed: Floats, offset: int, width: int)
     prominence = properties["prominences"]
     peaks = peaks - 1
     sigma = _smoothed_sigma(field, band, peaks + offset, smoothed[peaks], width)
+    out = prominence >= SUB_PEAK_SIGMAS * sigma
+    out[np.argmax(ordered[peaks])] = True
+    peaks, prominence, sigma = peaks[out], prominence[out], sigma[out]
     share = np.where(_is_apart(peaks, ordered, field.bin_s), SPLIT_SHARE_APART, SPLIT_SHARE)
     own = (prominence >= SPLIT_SIGMAS * sigma) & (prominence >= share * smoothed[peaks])
     own[np.argmax(ordered[peaks])] = True
