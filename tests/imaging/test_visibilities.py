@@ -107,7 +107,7 @@ def test_a_real_flare_has_the_visibilities_that_were_published(shared: Path) -> 
     coarse = detectors().resolution[k] >= 7
     assert ((np.abs(ratio) > 0.88) & (np.abs(ratio) < 1.0))[coarse].all()
     assert np.abs(np.angle(ratio, deg=True))[coarse].max() < 16
-    spacecraft = np.array([-place.y, place.x]) + (26.1, 58.2)
+    spacecraft = np.array([26.1 - place.y, 58.2 + place.x])
     assert np.hypot(*(spacecraft - published["offset"])) < 15
 
 
