@@ -714,25 +714,27 @@ class _Walk:
         The groups stand in order of their number of items, so that those that go on are always the first ones. Returns
         the groups that do not fit into their packet, untouched.
         """
-        rows = rows[np.argsort(-count[rows], kind="stable")]
         number = count[rows]
-        going = np.searchsorted(-number, -np.arange(int(number.max(initial=0))), side="left").tolist()
-        at = cursor[rows]
+        begin = starts_of(number)
+        order = np.argsort(-number, kind="stable")
+        going = np.searchsorted(-number[order], -np.arange(int(number.max(initial=0))), side="left").tolist()
+        at, slot = cursor[rows[order]], begin[order]
+        start = np.empty(int(number.sum()), dtype=np.int64)
         step = self._size_reader(scope)
-        starts = []
         for size in going:
-            start = at[:size]
-            starts.append(start.copy())
-            start += step(start)
-        over = at > self.end[packet[rows]]
+            here, there = at[:size], slot[:size]
+            start[there] = here
+            here += step(here)
+            there += 1
+        over = at > self.end[packet[rows[order]]]
         if over.any():
-            self._chain_items(scope, packet, cursor, count, first, rows[~over])
-            return rows[over]
-        cursor[rows] = at
-        start = np.concatenate([np.empty(0, np.int64), *starts])
-        parent = np.concatenate([np.empty(0, np.intp), *(rows[:size] for size in going)])
-        item = np.repeat(np.arange(len(going)), going)
-        self._add_items(scope, first + parent, item, start, self._count(scope, scope.repeats[0].count, [start]))
+            fitting = np.sort(rows[order[~over]])
+            self._chain_items(scope, packet, cursor, count, first, fitting)
+            return rows[order[over]]
+        cursor[rows[order]] = at
+        item = np.arange(start.size) - np.repeat(begin, number)
+        found = self._count(scope, scope.repeats[0].count, [start])
+        self._add_items(scope, first + np.repeat(rows, number), item, start, found)
         return np.empty(0, np.intp)
 
     def _size_reader(self, scope: Scope) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
