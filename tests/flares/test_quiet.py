@@ -79,6 +79,17 @@ def test_pixels_switched_off_scale_it(quiet_curve: QuietCurve) -> None:
     assert model["background"][5100, 3] == pytest.approx(850 * share[5100], rel=0.02)
 
 
+def test_detectors_switched_off_scale_it(quiet_curve: QuietCurve) -> None:
+    curve = quiet_curve(10800)
+    masks = np.full(10800, 0xFFFFFFFF, dtype=np.uint32)
+    masks[6000:] = 0x0000FFFF
+    curve["counts"][6000:] = np.rint(curve["counts"][6000:] / 2).astype(np.uint32)
+    model = model_background(curve.assign(detector_mask=("time", masks)))
+    np.testing.assert_allclose(model["background"][:6000, 3], 850, rtol=0.02)
+    np.testing.assert_allclose(model["background"][6000:, 3], 425, rtol=0.02)
+    assert (model["age_s"] == 0).mean() > 0.8
+
+
 def test_quantisation_counts_as_scatter(quiet_curve: QuietCurve) -> None:
     exact = quiet_curve(21600)
     received = decompress(compress(exact["counts"].to_numpy().astype(np.int64), (0, 5, 3)), (0, 5, 3))

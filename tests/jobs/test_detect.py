@@ -28,3 +28,27 @@ def test_a_quiet_day_has_no_flare_and_a_day_without_distance_no_class(processed:
     assert jobs.detect(jobs.DetectJob(quiet.key, quiet.id, archive.url(quiet.path), 0.62)).flares == ()
     (flare,) = jobs.detect(jobs.DetectJob(flaring.key, flaring.id, archive.url(flaring.path), None)).flares
     assert not flare.get("goes_class")
+
+
+def test_a_day_beside_others_has_only_flares_that_peak_on_it(processed: Path) -> None:
+    archive = open_archive(processed)
+    days = [archive.catalog.current("ql_lightcurve", day) for day in DAYS]
+    urls = {day.key: archive.url(day.path) for day in days if day is not None}
+    found = {
+        key: jobs.detect(
+            jobs.DetectJob(key, 1, url, 0.62, context=tuple(other for other in urls.values() if other != url))
+        ).flares
+        for key, url in urls.items()
+    }
+    assert [len(flares) for flares in found.values()] == [0, 1]
+    (flare,) = found[DAYS[1]]
+    assert flare["flare_id"] == archive.flares()["flare_id"].iloc[0]
+
+
+def test_the_operational_detector_may_be_chosen(processed: Path) -> None:
+    archive = open_archive(processed)
+    day = archive.catalog.current("ql_lightcurve", DAYS[1])
+    assert day is not None
+    (flare,) = jobs.detect(jobs.DetectJob(day.key, day.id, archive.url(day.path), 0.62, "snip")).flares
+    assert flare["method"] == "snip"
+    assert flare["goes_class"] == "C8"
