@@ -20,6 +20,7 @@ BACKGROUND_S = 60.0
 RUNNING_S = 60.0
 
 _BACKGROUND_REACH_S = 1200.0
+_PARTICLE_KEV = 2000.0
 _SHORTEST = 3
 _JOIN = 2
 _ECLIPSE = ("Eclipse", "ECLIPSE_FLAG")
@@ -27,6 +28,7 @@ _SAA = ("SAA passage", "SAA_FLAG")
 _ATTENUATOR = ("Attenuator State", "ATTENUATOR_STATE")
 _FAST = ("Fast Rate Mode", "FAST_RATE_MODE")
 _PARTICLES = ("PARTICLE_FLAG", "PARTSTORM", "NON_SOLAR_EVENT")
+_DECIMATION = ("DECIMATION_ENERGY", "DECIMATION_WEIGHT")
 _GAP = ("Data Gap", "GAP_FLAG")
 _BANDS: dict[Rule, tuple[float, float]] = {"2000": (6.0, 25.0), "flight": (6.0, 12.0)}
 
@@ -40,11 +42,11 @@ def find_flares(
 ) -> FlareList:
     """Find flares in an observing summary.
 
-    Stretches between eclipses, passages of the South Atlantic anomaly and gaps are searched one by one. Rule "2000"
-    takes the quietest minute within 20 minutes as background and keeps runs of at least three intervals of 6-25 keV
-    that lie 3 sigma above it; rule "flight" compares 6-12 keV, steps of the attenuator undone, with the mean of the minute
-    before, which stands still during a flare, and drops what the particle flags mark. Positions are NaN: a summary
-    holds none.
+    Stretches between eclipses, passages of the South Atlantic anomaly, gaps and changes of decimation are searched one
+    by one. Rule "2000" takes the quietest minute within 20 minutes as background and keeps runs of at least three
+    intervals of 6-25 keV that lie 3 sigma above it. Rule "flight" compares 6-12 keV, steps of the attenuator undone,
+    with the mean of the minute before, which stands still during a flare, and drops what the particle flags mark and
+    what reaches 2 MeV. Positions are NaN: a summary holds none.
 
     Parameters
     ----------
@@ -71,14 +73,16 @@ def find_flares(
         rate = undo_steps(rate, _value(summary, _ATTENUATOR), watched)
         watched &= ~_any(summary, _PARTICLES)
     found: list[tuple[int, int, slice]] = []
-    for first, stop in _runs(watched):
+    for first, stop in _stretches(watched, summary):
         search = _quiet_rule if rule == "2000" else _running_rule
         found += [
             (first + a, first + b, slice(first + c.start, first + c.stop)) for a, b, c in search(rate[first:stop])
         ]
-    flares = np.zeros(len(found), dtype=FLARE)
-    for i, (a, b, quiet) in enumerate(found):
-        flares[i] = _flare(summary, data["time"], rate, rates, edges, (a, b, quiet), first_id + i, lowest)
+    rows = [_flare(summary, data["time"], rate, rates, edges, place, lowest) for place in found]
+    flares = np.array(rows, dtype=FLARE)
+    if rule == "flight":
+        flares = flares[flares["ENERGY_HI"][:, 0] < _PARTICLE_KEV]
+    flares["ID_NUMBER"] = first_id + np.arange(len(flares))
     span = (float(data["time"][0]), float(data["time"][-1] + INTERVAL_S))
     simulated = bool(summary.get("info")["simulated_data"])
     return make_flare_list(flares, span, energy_range=energies, simulated=simulated)
@@ -144,6 +148,14 @@ def _sigma(level: float) -> float:
     return float(np.sqrt(max(level, 1.0 / INTERVAL_S) / INTERVAL_S))
 
 
+def _stretches(watched: BoolArray, summary: ObservingSummary) -> list[tuple[int, int]]:
+    """Spans watched without a change of the decimation, which steps the rates."""
+    settings = np.stack([_value(summary, (name,)) for name in _DECIMATION])
+    changes = np.flatnonzero((np.diff(settings.astype(np.int64), axis=1) != 0).any(axis=0)) + 1
+    whole = np.split(np.arange(len(watched)), changes)
+    return [(part[0] + first, part[0] + stop) for part in whole for first, stop in _runs(watched[part])]
+
+
 def _joined(above: BoolArray) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []
     for first, stop in _runs(above):
@@ -166,13 +178,12 @@ def _flare(
     rates: FloatArray,
     edges: FloatArray,
     place: tuple[int, int, slice],
-    number: int,
     lowest: int,
 ) -> tuple[Any, ...]:
     first, stop, quiet = place
     peak = first + int(np.argmax(rate[first:stop]))
     return (
-        number,
+        0,
         times[first],
         times[stop - 1] + INTERVAL_S,
         times[peak],
