@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from astropy.table import Table
 from example_archive import DAYS, add, day_of
+from example_delivery import process, published
 
 from stixflow import cli
 from stixflow.archive import open_archive
@@ -83,3 +84,30 @@ def test_tables_of_the_catalog(run: Any, tmp_path: Path) -> None:
     run("release", "create", "a")
     assert len(json.loads(run("catalog", "products", "--release", "a", "--json")[1])) == 3
     assert run("catalog", "products", "--release", "b")[0] == 1
+
+
+def test_damaged_stores_are_removed_and_built_again(
+    archive_copy: Path, processed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but those whose packets are damaged too: a damaged store is better than none."""
+    archive = open_archive(archive_copy)
+    days = [archive.catalog.current("ql_lightcurve", day) for day in ("2022-06-15", "2022-06-16")]
+    for day in days:
+        assert day is not None
+        _flip(archive_copy / day.path / "0" / "counts" / "c.0.0")
+    _flip(archive_copy / archive.catalog.packet_sets("ql_lightcurve", "2022-06-15")[0].path)
+    place = ["--archive", str(archive_copy)]
+    assert cli.main(["verify", *place]) == 1
+    assert cli.main(["verify", "--remove-damaged", "--json", *place]) == 1
+    told = json.loads(capsys.readouterr().out.split("\n", 2)[2])
+    assert days[1] is not None
+    assert told["removed"] == [days[1].path]
+    process(archive_copy)
+    assert len(archive.verify()) == 1
+    assert published(archive_copy) == published(processed)
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))

@@ -19,9 +19,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    defects = [str(defect) for defect in open_named(options).verify()]
-    emit(options, {"defects": defects}, lambda p: "\n".join(p["defects"]) or "no defects")
-    return 1 if defects else 0
+    from stixflow.stages.care import check, format_check
+
+    found = check(remove_damaged=options.remove_damaged, **archive_place(options))
+    emit(options, found, format_check)
+    return 1 if found["defects"] else 0
 
 
 def _rollback(options: argparse.Namespace) -> int:
@@ -90,8 +92,11 @@ def add_verify(commands: Any) -> None:
         "verify",
         _verify,
         "re-hash every published store and report every defect; exits 1 if there is one",
-        "A damaged store is healed by removing its folder: the next `stixflow process` builds it again from the\n"
-        "packets that the archive keeps.",
+        "A damaged store is healed by --remove-damaged and the next `stixflow process`, which builds it again from\n"
+        "the packets that the archive keeps.",
+    )
+    parser.add_argument(
+        "--remove-damaged", action="store_true", help="remove damaged stores whose packets are all kept"
     )
     add_archive(parser)
 

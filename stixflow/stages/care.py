@@ -1,12 +1,26 @@
-"""Looking after an archive: releases and garbage, as plain values and as text."""
+"""Looking after an archive: soundness, releases and garbage, as plain values and as text."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stixflow.archive import Catalog, collect, compare_releases, create_release, list_releases, open_archive
+from stixflow.archive import (
+    Archive,
+    Catalog,
+    PacketSet,
+    collect,
+    compare_releases,
+    create_release,
+    list_releases,
+    open_archive,
+)
+from stixflow.archive.garbage import DERIVED
+from stixflow.archive.months import is_refused
+from stixflow.cubes.store import delete_store
+from stixflow.errors import StoreError
+from stixflow.jobs.kept import read_kept
 from stixflow.provenance import code_version
 
 CURRENT = "current"
@@ -21,8 +35,6 @@ def make_release(root: str, name: str, *, note: str = "", catalog: str | None = 
     StoreError
         If a published store is lost: a release would promise what is not there.
     """
-    from stixflow.errors import StoreError
-
     archive = open_archive(root, catalog=catalog)
     lost = archive.lost()
     if lost:
@@ -111,3 +123,43 @@ def _sizes(row: Mapping[str, Any]) -> str:
         f"  {row['n_time_before']} to {row['n_time_after']} time bins"
         f", {row['counts_sum_before']} to {row['counts_sum_after']} counts"
     )
+
+
+def check(root: str, *, remove_damaged: bool = False, catalog: str | None = None) -> dict[str, Any]:
+    """Read every published store and report every defect; on demand, remove the damaged stores that can be built again.
+
+    A store can be built again where every packet set of its partition is kept, with the content that was recorded.
+    """
+    archive = open_archive(root, catalog=catalog)
+    defects = archive.verify()
+    removed: list[str] = []
+    if remove_damaged:
+        damaged = {defect.url for defect in defects}
+        removed = [path for path in _rebuildable(archive) if archive.url(path) in damaged]
+        for path in removed:
+            delete_store(archive.url(path))
+    return {"defects": [str(defect) for defect in defects], "removed": removed}
+
+
+def _rebuildable(archive: Archive) -> Iterator[str]:
+    yield from (path for path in archive.catalog.done(DERIVED).values() if not is_refused(path))
+    for item in archive.catalog.partitions():
+        sets = archive.catalog.packet_sets(item.product, item.key)
+        if sets and all(_is_whole(archive.root, one) for one in sets):
+            yield item.path
+
+
+def _is_whole(root: str, item: PacketSet) -> bool:
+    try:
+        read_kept(root, item.path, item.digest)
+    except StoreError:
+        return False
+    return True
+
+
+def format_check(payload: Mapping[str, Any]) -> str:
+    """Write what a check found as text."""
+    lines = [*payload["defects"], *(f"removed {path}" for path in payload["removed"])]
+    if payload["removed"]:
+        lines.append("run `stixflow process` to build them again")
+    return "\n".join(lines) or "no defects"
