@@ -127,7 +127,7 @@ def em(
     grid: Grid,
     parameters: EM | None = None,
     *,
-    harmonic: int = 1,
+    modulation: ArrayLike | None = None,
 ) -> EMMaps:
     """Maps of a stack of column rates.
 
@@ -146,8 +146,9 @@ def em(
         as `transmission`: the one added on the way from counts to visibilities.
     u, v
         Spatial frequencies, 1/arcsec, shape (visibility,).
-    harmonic
-        1 for columns of full width, 2 for the small pixels.
+    modulation
+        Amplitude M1 of the first harmonic, shape as `transmission`; None for that of equal grids of this transmission
+        and columns of full width.
 
     Raises
     ------
@@ -161,8 +162,9 @@ def em(
         raise ImagingError("some rates are not finite", expected="numbers", advice="leave those sub-collimators out")
     shape = measured.shape[:2]
     mean = np.broadcast_to(np.asarray(transmission, dtype=np.float64), shape)
+    amplitude = modulation_amplitude(mean) if modulation is None else np.asarray(modulation, dtype=np.float64)
     turn = np.exp(-1j * np.deg2rad(np.broadcast_to(np.asarray(phase, dtype=np.float64), shape)))
-    optics = _Optics(mean, np.asarray(2 * modulation_amplitude(mean, harmonic) * turn, dtype=np.complex128))
+    optics = _Optics(mean, np.asarray(2 * amplitude * turn, dtype=np.complex128))
     frequencies = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
     n, n_half = len(measured), (grid.shape[0] * grid.shape[1] + 1) // 2
     maps = EMMaps(

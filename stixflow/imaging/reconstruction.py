@@ -13,8 +13,9 @@ from stixflow.errors import UsageError
 from stixflow.imaging.back_projection import BackProjection, back_project
 from stixflow.imaging.clean import Clean, clean, natural_beam
 from stixflow.imaging.em import EM, em
-from stixflow.imaging.forward import sum_case
+from stixflow.imaging.forward import modulation_amplitude, sum_case
 from stixflow.imaging.forward_fit import PARAMETERS, ForwardFit, fit_image, forward_fit
+from stixflow.imaging.grid_models import grid_response
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.mem_ge import MemGE, mem_ge
 from stixflow.imaging.visibilities import phase_correction, recenter
@@ -128,6 +129,26 @@ def column_phase(data: xr.Dataset) -> FloatArray:
     return np.asarray(own - shift)
 
 
+def column_response(data: xr.Dataset) -> tuple[FloatArray, FloatArray]:
+    """Part of the flux in the rates of a set, and amplitude of their first harmonic, each (image, visibility).
+
+    Those that the visibilities of the set were made with: of its `grids` and `amplitude`.
+    """
+    transmission = data["transmission"].to_numpy()
+    if data.attrs.get("amplitude", "modulation") != "modulation":
+        ideal = np.full(transmission.shape, 0.25)
+        return ideal, modulation_amplitude(ideal)
+    harmonic = sum_case(data.attrs.get("rows", "top+bottom")).harmonic
+    if data.attrs.get("grids", "measured") != "wedge":
+        return transmission, modulation_amplitude(transmission, harmonic)
+    places, energies = (
+        np.stack([data[name].to_numpy() for name in names], axis=1)
+        for names in (("location_x", "location_y"), ("energy_low", "energy_high"))
+    )
+    response = grid_response("wedge", places, energies, data["detector"].to_numpy().astype(np.intp))
+    return response.transmission, modulation_amplitude(response.slits, harmonic) * response.contrast
+
+
 Result = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -160,9 +181,9 @@ def _maximised(data: xr.Dataset, grid: Grid, parameters: EM) -> Result:
             expected="the rates of the columns, which expectation maximisation starts from",
             advice="make the data with `visibilities`, or choose another method",
         )
-    case = sum_case(data.attrs.get("rows", "top+bottom"))
-    rates, transmission, u, v = (data[name].to_numpy() for name in ("rate", "transmission", "u", "v"))
-    maps = em(rates, transmission, column_phase(data), u, v, grid, parameters, harmonic=case.harmonic)
+    rates, u, v = (data[name].to_numpy() for name in ("rate", "u", "v"))
+    transmission, modulation = column_response(data)
+    maps = em(rates, transmission, column_phase(data), u, v, grid, parameters, modulation=modulation)
     unit = data["rate"].attrs.get("units", "")
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.nansum(((rates - maps.rates) / data["rate_sigma"].to_numpy()) ** 2, axis=(1, 2))

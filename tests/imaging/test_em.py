@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging import EM, Gaussian, Grid, expected_column_rates, source_visibilities
 from stixflow.imaging.em import EMMaps, c_statistic, em
+from stixflow.imaging.forward import modulation_amplitude
 from stixflow.imaging.visibilities import phase_correction
 from stixflow.instrument import SumCase, detectors, grid_transmission, subcollimators
 
@@ -17,6 +18,7 @@ K = subcollimators()
 U, V = detectors().u[K], detectors().v[K]
 PHASE = phase_correction(K)
 OFFSET = 46.1
+IDEAL = 0.25
 TRANSMISSION = grid_transmission(0.0, 0.0)[K]
 SOURCES = [Gaussian(6.0, 12.0, -8.0, 14.0), Gaussian(3.0, -20.0, 15.0, 9.0)]
 
@@ -59,6 +61,20 @@ def test_maps_equal_those_of_the_ground_software(shared: Path, name: str, precis
     wanted = reference["em_65x65_2"]
     np.testing.assert_allclose(maps.image[0], wanted, rtol=0, atol=1e-5 * wanted.max())
     assert maps.converged.all()
+
+
+@pytest.mark.parametrize("energies", ["e6-10", "e18-28"])
+def test_maps_equal_those_of_stixpy_after_as_many_updates(shared: Path, energies: str) -> None:
+    made = np.load(shared / "oracle/imaging/stixpy_synth_cpd.npz")
+    (x, y) = np.load(shared / "oracle/imaging/synth_cpd_truth.npz")["location"]
+    key = f"{energies}_top+bot_noshadow"
+    rates = (made[f"{key}_sci_rate"] - made[f"{key}_bkg_rate"])[K]
+    phase = PHASE + OFFSET - 360.0 * (U * x + V * y)
+    stop = em(rates, IDEAL, phase, U, V, Grid(65, 2.0)).iterations[0]
+    one_more = EM(tolerance=0.0, max_iterations=int(stop) + 1)  # stixpy looks after the next update
+    maps = em(rates, IDEAL, phase, U, V, Grid(65, 2.0), one_more)
+    wanted = made[f"{key}_em_65x2"]
+    np.testing.assert_allclose(maps.image[0], wanted, rtol=0, atol=1e-10 * wanted.max())
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (8, 7), (6, 10)])
@@ -155,8 +171,9 @@ def test_small_pixels_have_their_own_modulation() -> None:
     rates = _rates(rows=SumCase.SMALL)
     phase = PHASE + SumCase.SMALL.phase_offset_deg
     many = EM(tolerance=0.0, max_iterations=500)
-    right = em(rates, TRANSMISSION, phase, U, V, grid, many, harmonic=SumCase.SMALL.harmonic)
-    wrong = em(rates, TRANSMISSION, phase, U, V, grid, many, harmonic=1)
+    modulation = modulation_amplitude(TRANSMISSION, SumCase.SMALL.harmonic)
+    right = em(rates, TRANSMISSION, phase, U, V, grid, many, modulation=modulation)
+    wrong = em(rates, TRANSMISSION, phase, U, V, grid, many)
     assert right.cstat[0] < 0.2 * wrong.cstat[0]
 
 
@@ -168,7 +185,8 @@ def test_a_point_behind_the_finest_grids_keeps_its_flux(rows: SumCase) -> None:
     rates = expected_column_rates(6.0, vis, transmission, phase_correction(k), rows)
     rates += 0.02 * np.random.default_rng(0).standard_normal(rates.shape)
     assert rates.min() < 0
-    maps = em(rates, transmission, phase_correction(k) + rows.phase_offset_deg, u, v, grid, harmonic=rows.harmonic)
+    modulation = modulation_amplitude(transmission, rows.harmonic)
+    maps = em(rates, transmission, phase_correction(k) + rows.phase_offset_deg, u, v, grid, modulation=modulation)
     assert maps.image.sum() * grid.pixel_area == pytest.approx(6.0, rel=0.1)
     iy, ix = np.unravel_index(maps.image[0].argmax(), grid.shape)
     assert (iy, ix) == (22, 22)

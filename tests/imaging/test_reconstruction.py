@@ -26,7 +26,8 @@ from stixflow.imaging import (
     source_visibilities,
     visibilities,
 )
-from stixflow.imaging.visibilities import UNIT
+from stixflow.imaging.reconstruction import column_response
+from stixflow.imaging.visibilities import STIXPY, UNIT, Convention
 from stixflow.instrument import detectors, subcollimators
 
 from .conftest import PixelsMaker
@@ -124,6 +125,21 @@ def test_em_moves_with_the_centre_of_the_grid(make_pixels: PixelsMaker) -> None:
     moved = reconstruct(data, Grid(65, 2.0, center=(20.0, -10.0)), "em")["image"].to_numpy()[0]
     iy, ix = np.unravel_index(still.argmax(), still.shape)
     assert np.unravel_index(moved.argmax(), moved.shape) == (iy + 5, ix - 10)
+
+
+@pytest.mark.parametrize(
+    "convention",
+    [Convention(), Convention(grids="wedge"), Convention(amplitude="shadow"), Convention(amplitude="ideal"), STIXPY],
+    ids=lambda one: f"{one.grids} {one.amplitude}",
+)
+def test_em_sees_what_the_visibilities_of_any_convention_say(make_pixels: PixelsMaker, convention: Convention) -> None:
+    data = visibilities(make_pixels(SOURCE), SPAN, (6, 10), convention=convention)
+    mean, modulation = column_response(data)
+    a, b, c, d = np.moveaxis(data["rate"].to_numpy(), -1, 0)
+    np.testing.assert_allclose(4 * modulation * np.abs(data["visibility"]), np.hypot(c - a, d - b), rtol=1e-9)
+    np.testing.assert_allclose((a + b + c + d) / (4 * mean), data["flux"], rtol=1e-9)
+    image = reconstruct(data, Grid(65, 2.0), "em")
+    assert image["flux"].item() == pytest.approx((a + b + c + d).sum() / (4 * mean.sum()))
 
 
 def test_em_without_rates_is_refused() -> None:
