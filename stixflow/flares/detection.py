@@ -78,7 +78,8 @@ def detect(
     background_detector
         For ``"poisson"``: a `ql_background` of the same time; rises that it sees as the others do are vetoed.
     span
-        Return only flares that peak in it; the rest of the curve is context (`CONTEXT` says how much there should be).
+        Return only flares whose peak bin has its middle in it, as days hold bins; the rest of the curve is context
+        (`CONTEXT` says how much there should be).
     false_alarms_per_day
         For ``"poisson"``: how many chance rises a day without flares may have.
     keep_vetoed
@@ -141,7 +142,7 @@ def _chunks(lightcurve: xr.Dataset, span: TimeRange | None) -> Iterator[tuple[xr
         yield lightcurve, span
         return
     start = lightcurve["time_start"].to_numpy()
-    first, last = start[0], start[-1] + np.timedelta64(1, "ns")
+    first, last = start[0], start[-1] + np.timedelta64(1, "D")
     if span is not None:
         first, last = max(first, span.start), min(last, span.stop)
     if np.isnat(start).any() or (np.diff(start) <= np.timedelta64(0, "ns")).any():
@@ -204,8 +205,8 @@ def _rows(
     smoothed = smoothed_counts(curve)
     holds_flare = _frames_with_flares(curve, finds, frames)
     for find in finds:
-        peak = curve.start[find.peak]
-        if own is None or own.start <= peak < own.stop:
+        start, stop = curve.start[find.peak], curve.stop[find.peak]
+        if own is None or own.start <= start + (stop - start) / 2 < own.stop:
             yield row_of(curve, find, smoothed, frames, holds_flare)
 
 

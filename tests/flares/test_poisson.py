@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -106,6 +107,14 @@ def test_days_in_parallel_give_the_list_of_the_whole(quiet_curve: QuietCurve, ad
         assert (np.abs(peaks - midnight) <= 15).sum() == 1
     crossing = (whole["start"].dt.floor("D") < (whole["stop"] - pd.Timedelta("1s")).dt.floor("D")).sum()
     assert crossing >= 3
+
+
+def test_a_peak_bin_across_midnight_belongs_to_the_day_of_its_middle(quiet_curve: QuietCurve) -> None:
+    curve = quiet_curve(DAY_BINS, start="2022-02-28T23:59:59.5")
+    curve["counts"][0:30, 0] += np.linspace(900, 100, 30).astype(np.uint32)
+    days = [np.datetime64(day, "ns") for day in ("2022-02-28", "2022-03-01", "2022-03-02")]
+    found = [detect(curve, span=TimeRange(a, b))["flare_id"].tolist() for a, b in pairwise(days)]
+    assert found == [[], ["2202282359"]]
 
 
 def test_a_long_curve_in_pieces(quiet_curve: QuietCurve, add_flare: AddFlare, monkeypatch: pytest.MonkeyPatch) -> None:
