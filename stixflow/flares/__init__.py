@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stixflow.flares.background import Background, nearest_quiet, quiet_statistics
+from stixflow.flares.cfl import CflCounts, CflLocations, cfl_counts, cfl_posterior, locate_cfl
 from stixflow.flares.detection import CONTEXT, FLARE_COLUMNS, Column, detect, flare_columns, flare_id, join_days
 from stixflow.flares.goes import (
     GoesEstimate,
@@ -30,10 +31,14 @@ __all__ = [
     "FLARE_COLUMNS",
     "Background",
     "BackgroundNeed",
+    "CflCounts",
+    "CflLocations",
     "Column",
     "GoesEstimate",
     "ImagingWindow",
     "NoWindow",
+    "cfl_counts",
+    "cfl_posterior",
     "channels_of",
     "choose_background",
     "compare_lists",
@@ -46,6 +51,7 @@ __all__ = [
     "imaging_window",
     "join_days",
     "light_time_s",
+    "locate_cfl",
     "measure_goes",
     "model_background",
     "nearest_quiet",
