@@ -89,9 +89,9 @@ def _shift_durations(dataset: xr.Dataset) -> xr.Dataset | None:
     duration = dataset["timedel"].values[:-2]
     kept = dataset.isel(time=slice(1, -1))
     half = np.rint(duration * (TICKS_PER_SECOND / 2)).astype(np.int64)
-    return kept.assign_coords(time=kept["time"].copy(data=scet_to_utc(kept["scet"].values + half))).assign(
-        timedel=kept["timedel"].copy(data=duration)
-    )
+    # Variables without coordinates: assigning arrays would align them by their old times.
+    time = kept["time"].variable.copy(data=scet_to_utc(kept["scet"].values + half))
+    return kept.assign_coords(time=time).assign(timedel=kept["timedel"].variable.copy(data=duration))
 
 
 REQUEST_CORRECTIONS: dict[str, Callable[[xr.Dataset], xr.Dataset | None]] = {

@@ -31,6 +31,8 @@ def build_visibility_box(request: Request, box: Box) -> BoxCube:
     sets = _pixel_sets(records)
     pixel_mask = np.bitwise_or.reduce(sets, axis=1)
     state = pixel_state(records, box, pixel_mask, N_PIXELS)
+    packet = records.parents("num_substructures")[box.header]
+    state["counts_skm"] = records.skm("flux")[packet]
     variables = {"flux": flux, "observed": observed, "visibility": visibility, **state, "pixel_set": sets[box.header]}
     return BoxCube(variables, int(repeated.sum(dtype=np.uint64)), old.size, int(differ.sum()))
 
