@@ -254,6 +254,7 @@ class _Ascent:
         cosines, sines = self._tables
         n, k = odd.shape
         sums_even, sums_odd = np.zeros((n, k + 1)), np.zeros((n, k))
+        zeros = np.zeros(cosines.shape[1], self._dtype)  # an array is compared faster than a number
         for start in range(0, cosines.shape[1], _PIXEL_BLOCK):
             block = slice(start, start + _PIXEL_BLOCK)
             first, turned = self._first[:, block], self._turned[:, block]
@@ -261,8 +262,8 @@ class _Ascent:
             difference = plus - minus
             plus += minus
             if self._is_signed:
-                np.maximum(plus, 0, out=plus)
-                np.maximum(difference, 0, out=difference)
+                np.maximum(plus, zeros[block], out=plus)
+                np.maximum(difference, zeros[block], out=difference)
             first *= plus
             turned *= difference
             np.add(first, turned, out=plus)

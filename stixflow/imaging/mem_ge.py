@@ -443,7 +443,7 @@ def _landweber(tables: tuple[Real, Real], measured: FloatArray, step: FloatArray
     flux, norm = np.zeros((2, len(measured)))
     halves, update = np.zeros((2, len(measured), 2, n_half))
     even, odd = np.empty((2, len(measured), n_half))
-    model = np.zeros_like(measured)
+    model, zeros = np.zeros_like(measured), np.zeros(n_half)
     for _ in range(_FLUX_ITERATIONS):
         pull = step * (measured - model)
         np.matmul(pull[:, :k], cosines, out=even)
@@ -451,12 +451,11 @@ def _landweber(tables: tuple[Real, Real], measured: FloatArray, step: FloatArray
         np.add(even, odd, out=update[:, 0])
         np.subtract(even, odd, out=update[:, 1])
         update += halves
-        np.maximum(update, 0, out=update)
+        np.maximum(update, zeros, out=update)  # an array is compared faster than a number
         if shape[0] * shape[1] % 2:
             update[:, 1, -1] = 0
         halves -= update
-        change, old_norm = np.einsum("ijk,ijk->i", halves, halves), norm
-        norm = np.einsum("ijk,ijk->i", update, update)
+        change, old_norm, norm = _squared(halves), norm, _squared(update)
         halves, update = update, halves
         go_on = np.sqrt(change) >= _FLUX_TOLERANCE * np.sqrt(old_norm)
         if not go_on.all():
@@ -470,6 +469,12 @@ def _landweber(tables: tuple[Real, Real], measured: FloatArray, step: FloatArray
         model = np.concatenate([even @ cosines.T, odd @ sines.T], axis=1)
     flux[rows] = halves.sum(axis=(1, 2))
     return flux
+
+
+def _squared(images: FloatArray) -> FloatArray:
+    """Sum of squares of each of a stack."""
+    flat = images.reshape(len(images), 1, -1)
+    return np.asarray((flat @ flat.transpose(0, 2, 1))[:, 0, 0])
 
 
 def _spectral_norm(tables: tuple[Real, Real], weights: FloatArray, shape: tuple[int, int]) -> FloatArray:

@@ -87,3 +87,14 @@ def test_weights_sum_to_one_and_others_are_refused() -> None:
     assert weights(u, v, "uniform").sum() == pytest.approx(1.0)
     with pytest.raises(UsageError, match="natural"):
         weights(u, v, "robust")  # type: ignore[arg-type]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), factor=st.floats(-1e3, 1e3), weighting=st.sampled_from(["natural", "uniform"]))
+def test_maps_are_linear_and_do_not_depend_on_the_order(seed: int, factor: float, weighting: Weighting) -> None:
+    u, v, one = _set(24, seed)
+    other, order = _set(24, seed + 1)[2], np.random.default_rng(seed).permutation(24)
+    grid, parameters = Grid((9, 12), 3.0), BackProjection(weighting)
+    first, second, both = (back_project(vis, u, v, grid, parameters) for vis in (one, other, one + factor * other))
+    np.testing.assert_allclose(both, first + factor * second, atol=1e-12 * (1 + abs(factor)))
+    np.testing.assert_allclose(back_project(one[order], u[order], v[order], grid, parameters), first, atol=1e-13)
