@@ -45,13 +45,7 @@ def table_hdu(name: str, columns: Sequence[Column]) -> Any:
     """Make the HDU of a binary table."""
     from astropy.io import fits
 
-    hdu = fits.BinTableHDU.from_columns([_fits_column(column) for column in columns], name=name)
-    for number, column in enumerate(columns, start=1):
-        if f"TUNIT{number}" not in hdu.header:
-            hdu.header.set(f"TUNIT{number}", column.unit, after=f"TFORM{number}")
-        if f"TZERO{number}" in hdu.header:
-            hdu.header.set(f"TSCAL{number}", 1, before=f"TZERO{number}")
-    return hdu
+    return fits.BinTableHDU.from_columns([_fits_column(column) for column in columns], name=name)
 
 
 def _fits_column(column: Column) -> Any:
@@ -72,19 +66,23 @@ def _fits_column(column: Column) -> Any:
     null = None if column.missing is None else column.missing - (zero or 0)
     dim = f"({','.join(str(n) for n in reversed(shape))})" if shape else None
     return fits.Column(
-        name=column.name, format=form, unit=column.unit or None, null=null, bzero=zero, dim=dim, array=values
+        name=column.name,
+        format=form,
+        unit=column.unit or " ",
+        null=null,
+        bscale=1 if zero else None,
+        bzero=zero,
+        dim=dim,
+        array=values,
     )
 
 
-def write_hdus(path: Path, hdus: Sequence[Any], *, when: str) -> None:
+def write_hdus(path: Path, hdus: Sequence[Any]) -> None:
     """Write a file with checksums, whole or not at all, gzipped where its name ends in ``.gz``."""
     from astropy.io import fits
 
-    for hdu in hdus:
-        hdu.add_checksum(when=f"HDU checksum updated {when[:19]}")
-        hdu.header.comments["DATASUM"] = f"data unit checksum updated {when[:19]}"
     buffer = io.BytesIO()
-    fits.HDUList(list(hdus)).writeto(buffer, checksum=False)
+    fits.HDUList(list(hdus)).writeto(buffer, checksum=True)
     content = buffer.getbuffer()
     data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ class Difference:
 
     hdu: str
     kind: str
-    """`hdus`, `card`, `order`, `rows`, `column` (in one file only), `format`, `unit`, `dim`, `null`, or `values`."""
+    """`hdus`, `card`, `order`, `rows`, `values`; of a column `column` (in one file only), `name`, `format`, `unit`,
+    `dim`, `bzero`, `null`."""
     name: str
     """Of the card or column."""
     first: str
@@ -32,21 +33,28 @@ class Difference:
         return f"{self.hdu} {self.kind} {self.name}: {self.first} | {self.second}"
 
 
-def compare_files(first: str | Path, second: str | Path) -> list[Difference]:
+def compare_files(
+    first: str | Path, second: str | Path, *, renamed: Mapping[str, str] | None = None
+) -> list[Difference]:
     """List every difference of two FITS files of binary tables.
 
     Left out are checksums, history and comments. NaN equals NaN; numbers must be equal, whatever their type, which is
     a difference of its own.
+
+    Parameters
+    ----------
+    renamed
+        Columns that have another name in the second file: a difference, but their values are compared all the same.
     """
     from astropy.io import fits
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with fits.open(first) as one, fits.open(second) as two:
-            return list(_differences(one, two))
+            return list(_differences(one, two, renamed or {}))
 
 
-def _differences(one: Any, two: Any) -> Iterator[Difference]:
+def _differences(one: Any, two: Any, renamed: Mapping[str, str]) -> Iterator[Difference]:
     names = [hdu.name for hdu in one], [hdu.name for hdu in two]
     if names[0] != names[1]:
         yield Difference("", "hdus", "", ", ".join(names[0]), ", ".join(names[1]))
@@ -54,7 +62,7 @@ def _differences(one: Any, two: Any) -> Iterator[Difference]:
         if name in names[1]:
             yield from _cards(name, one[name].header, two[name].header)
             if hasattr(one[name], "columns") and hasattr(two[name], "columns"):
-                yield from _tables(name, one[name], two[name])
+                yield from _tables(name, one[name], two[name], renamed)
 
 
 def _cards(hdu: str, one: Any, two: Any) -> Iterator[Difference]:
@@ -65,37 +73,46 @@ def _cards(hdu: str, one: Any, two: Any) -> Iterator[Difference]:
             yield Difference(hdu, "card", key, *values)
 
 
-def _tables(hdu: str, one: Any, two: Any) -> Iterator[Difference]:
-    names = one.columns.names, two.columns.names
-    for name in dict.fromkeys([*names[0], *names[1]]):
-        if name not in names[0] or name not in names[1]:
-            here = ["in the file" if name in known else "-" for known in names]
-            yield Difference(hdu, "column", name, *here)
-    shared = [[name for name in known if name in names[0] and name in names[1]] for known in names]
+def _tables(hdu: str, one: Any, two: Any, renamed: Mapping[str, str]) -> Iterator[Difference]:
+    there = two.columns.names
+    names = [_name_there(name, there, renamed) for name in one.columns.names]
+    for name, other in zip(one.columns.names, names, strict=True):
+        if other not in there:
+            yield Difference(hdu, "column", name, "in the file", "-")
+        elif other != name:
+            yield Difference(hdu, "name", name, name, other)
+    for name in there:
+        if name not in names:
+            yield Difference(hdu, "column", name, "-", "in the file")
+    shared = [name for name in names if name in there], [name for name in there if name in names]
     if shared[0] != shared[1]:
         yield Difference(hdu, "order", "", ", ".join(shared[0]), ", ".join(shared[1]))
     if len(one.data) != len(two.data):
         yield Difference(hdu, "rows", "", str(len(one.data)), str(len(two.data)))
-    for name in shared[0]:
-        yield from _columns(hdu, name, one, two)
+    for name, other in zip(one.columns.names, names, strict=True):
+        if other in there:
+            yield from _columns(hdu, (one, two), (name, other))
 
 
-def _columns(hdu: str, name: str, one: Any, two: Any) -> Iterator[Difference]:
-    specs = one.columns[name], two.columns[name]
+def _name_there(name: str, there: Sequence[str], renamed: Mapping[str, str]) -> str:
+    return name if name in there else renamed.get(name, name)
+
+
+def _columns(hdu: str, tables: tuple[Any, Any], names: tuple[str, str]) -> Iterator[Difference]:
+    specs = [table.columns[name] for table, name in zip(tables, names, strict=True)]
     for what in _ABOUT_COLUMNS:
-        values = [str(getattr(spec, what) or "-") for spec in specs]
+        values = [str(getattr(spec, what) or "-").strip() for spec in specs]
         if values[0] != values[1]:
-            yield Difference(hdu, what, name, *values)
-    a, b = np.asarray(one.data[name]), np.asarray(two.data[name])
-    if a.shape != b.shape:
-        if a.size != b.size:
-            yield Difference(hdu, "values", name, f"shape {a.shape}", f"shape {b.shape}")
-            return
-        a, b = a.reshape(-1), b.reshape(-1)
-    unequal = _unequal(a, b)
+            yield Difference(hdu, what, names[0], *values)
+    a, b = (np.asarray(table.data[name]) for table, name in zip(tables, names, strict=True))
+    if a.size != b.size:
+        yield Difference(hdu, "values", names[0], f"shape {a.shape}", f"shape {b.shape}")
+        return
+    unequal = _unequal(a.reshape(-1), b.reshape(-1))
     if unequal.any():
-        where = np.argwhere(unequal)[0]
-        yield Difference(hdu, "values", name, *(_shown(values, where, unequal) for values in (a, b)))
+        where = int(np.argmax(unequal))
+        texts = [f"{v.reshape(-1)[where]} ({int(unequal.sum())} of {unequal.size} differ)" for v in (a, b)]
+        yield Difference(hdu, "values", names[0], *texts)
 
 
 def _unequal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
@@ -103,10 +120,6 @@ def _unequal(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
     if a.dtype.kind == "f" and b.dtype.kind == "f":
         unequal &= ~(np.isnan(a) & np.isnan(b))
     return unequal
-
-
-def _shown(values: NDArray[Any], where: Sequence[int] | NDArray[np.intp], unequal: NDArray[np.bool_]) -> str:
-    return f"{values[tuple(where)]} ({int(unequal.sum())} of {unequal.size} differ)"
 
 
 __all__ = ["Difference", "compare_files"]

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.cubes.corrections import SHIFTED_DURATIONS
 from stixflow.errors import NotFound, UsageError
 from stixflow.fits import _day_tables as days
 from stixflow.fits import _request_tables as requests
@@ -22,6 +23,9 @@ from stixflow.time import iso
 
 if TYPE_CHECKING:
     from stixflow.ephemeris import Observer
+
+_SHIFT_REMARK = "offset fixed"
+"""By which readers of official files know that times and counts no longer are one bin apart."""
 
 
 def write_level1(
@@ -75,8 +79,10 @@ def write_level1(
     when = iso(np.datetime64("now", "ms"))
     cards = _cards(kind, dataset, span, origin, name=target.name.removesuffix(".gz"), version=version, when=when)
     cards |= _observer_cards(_observer(dataset, ephemeris, span), span, origin)
-    primary = primary_hdu(cards, history=_history(origin), comments=(*origin.comments, *_remarks(dataset)))
-    write_hdus(target, [primary, *(table_hdu(name, columns) for name, columns in tables.items())], when=when)
+    primary = primary_hdu(
+        cards, history=_history(origin), comments=(*origin.comments, *_remarks(dataset, origin.comments))
+    )
+    write_hdus(target, [primary, *(table_hdu(name, columns) for name, columns in tables.items())])
     return target
 
 
@@ -177,8 +183,8 @@ def _cards(
         **(_request_cards(dataset, origin) if kind.by_request else {}),
         "DATAMIN": (int(main.min()), "Minimum valid physical value"),
         "DATAMAX": (int(main.max()), "Maximum valid physical value"),
-        "BUNIT": ("counts", "Units of physical value"),
-        "XPOSURE": (span.timedel.min() / 100, "[s] shortest exposure time"),
+        "BUNIT": ("counts" if kind.main == "counts" else "", "Units of physical value"),
+        "XPOSURE": (span.timedel.min() / 100 if kind.main else 0.0, "[s] shortest exposure time"),
         **{key: (origin.cards.get(key, ""), _PLAN_COMMENTS[key]) for key in PLAN_CARDS},
         "OBT_BEG": (obt[0], "Start of acquisition time in OBT"),
         "OBT_END": (obt[1], "End of acquisition time in OBT"),
@@ -252,13 +258,17 @@ def _history(origin: Origin) -> tuple[str, ...]:
     return (*origin.history, f"Processed by stixflow {_software()} L1")
 
 
-def _remarks(dataset: xr.Dataset) -> list[str]:
-    """Say what the tables cannot: packets that are missing, energies that are zero because they were not received."""
+def _remarks(dataset: xr.Dataset, comments: tuple[str, ...]) -> list[str]:
+    """Say what the tables cannot: what is missing, and what was corrected."""
     remarks = [str(line) for line in dataset.attrs.get("missing", ())]
-    observed: Mapping[Any, Any] = {"observed": dataset["observed"].values} if "observed" in dataset else {}
-    lost = int((~observed["observed"]).sum()) if observed else 0
-    if lost:
-        remarks.append(f"{lost} of {observed['observed'].size} energy bins in time were not received and are 0 here")
+    corrections = tuple(dataset.attrs.get("corrections", ()))
+    remarks += [f"corrected: {name}" for name in corrections]
+    shifted = SHIFTED_DURATIONS in corrections or dataset.attrs.get("bin_shift") == "corrected"
+    if shifted and not any(_SHIFT_REMARK in line for line in comments):
+        remarks.append(f"time and count arrays {_SHIFT_REMARK}")
+    observed = dataset["observed"].values if "observed" in dataset else np.ones(1, dtype=bool)
+    if not observed.all():
+        remarks.append(f"{int((~observed).sum())} of {observed.size} energy bins in time were not received: 0 here")
     return [f"stixflow: {line}" for line in remarks]
 
 
