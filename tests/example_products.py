@@ -61,7 +61,8 @@ def spectra(packets: list[list[tuple[int, int]]], *, seed: int = 0, starts: list
             "num_integrations": samples[:, 1],
         },
     }
-    return _records((21, 6, 32), levels, begin + 32 * 256 << 16)
+    last = np.array([max(number for _, number in packet) for packet in packets])
+    return _records((21, 6, 32), levels, begin + 32 * (last + 1) << 16)
 
 
 def variance(samples: int = 5, *, seed: int = 0) -> Records:
