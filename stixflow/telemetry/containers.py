@@ -27,6 +27,7 @@ BATCH_BYTES = 8_000_000
 _PREFIX_SIZES = (76, 0)
 _EXPECTED = "SOC XML (PktTmRaw), back-to-back binary, hexadecimal text, ASCII lines or level-binary FITS"
 _PACKET_ELEMENT = re.compile(rb"<(?:[\w.-]+:)?Packet(?:\s[^>]*)?>([^<]*)(</(?:[\w.-]+:)?Packet\s*>)?")
+_STRAY_HEX = re.compile(rb"[0-9a-fA-F]{33,}")
 _HEX_TEXT = re.compile(rb"\s*(?:0[xX])?[0-9a-fA-F\s]+")
 _DATED_LINE = re.compile(rb"\s*(\d[\dA-Za-z]*[-:/.][-\w:/.]*(?:[ T][\d:.]+Z?)?)[\s,;]+(.*)")
 _SNIFFED = 4096
@@ -325,7 +326,17 @@ def _read_xml(path: Path, chunks: _Chunks) -> Iterator[_Content]:
 
 
 def _xml_elements(text: bytes) -> Iterator[_Element]:
-    return (_Element(match.group(1), bool(match.group(2))) for match in _PACKET_ELEMENT.finditer(text))
+    """Packet elements of a text, and what looks like a packet outside of them, where a tag is damaged."""
+    after = 0
+    for match in _PACKET_ELEMENT.finditer(text):
+        yield from _strays(text, after, match.start())
+        yield _Element(match.group(1), bool(match.group(2)))
+        after = match.end()
+    yield from _strays(text, after, len(text))
+
+
+def _strays(text: bytes, start: int, stop: int) -> Iterator[_Element]:
+    return (_Element(match.group()) for match in _STRAY_HEX.finditer(text, start, stop))
 
 
 def _cut(chunks: _Chunks, place: Callable[[bytes], int]) -> Iterator[bytes]:

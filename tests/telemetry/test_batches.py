@@ -140,7 +140,8 @@ def test_elements_that_never_end_come_in_pieces(tmp_path: Path) -> None:
     batches = list(iter_packets(path, batch_bytes=BATCH))
     assert sum(len(batch) for batch in batches) == 2, "a packet that is whole needs no end of its element"
     bad = [entry for batch in batches for entry in batch.rejected]
-    assert bad[-1].reason == "element 3: the file ends inside it"
+    assert len(bad) > 2
+    assert b"".join(entry.data for entry in bad) == b"0" * 2_000_000
 
 
 def test_wrong_use_of_batches(tmp_path: Path) -> None:

@@ -119,6 +119,20 @@ def test_bad_elements_are_quarantined_and_the_rest_read(tmp_path: Path) -> None:
     assert packets.rejected[0].data.decode() == good[1][:-8]
 
 
+def test_packets_beside_damaged_tags_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    text = _xml(*(PACKETS.packet_bytes(row).hex() for row in range(3)))
+    path.write_text(text.replace("<Packet>", "<Pqcket>", 1).replace("</Packet>", "<.Packet>", 2))
+    packets = read_packets(path)
+    assert packets.accounting == Accounting(3, 3)
+    middle = text.index(PACKETS.packet_bytes(1).hex()) + 100
+    path.write_text(text[:middle] + "<" + text[middle + 1 :])
+    packets = read_packets(path)
+    assert packets.accounting == Accounting(4, 2, rejected=2)
+    whole = PACKETS.packet_bytes(1).hex()
+    assert [entry.data.decode() for entry in packets.rejected] == [whole[:100], whole[101:]]
+
+
 def test_namespaced_packet_elements(tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
     path.write_text(f"<ns2:a><ns2:Packet x='1'>\n{PACKETS.packet_bytes(0).hex()}\n</ns2:Packet></ns2:a>")
