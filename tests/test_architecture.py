@@ -13,7 +13,9 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[1]
 _SOURCES = sorted([*(_ROOT / "stixflow").rglob("*.py"), *(_ROOT / "flows").rglob("*.py")])
 
-_SCIENCE = ("telemetry", "instrument", "cubes/build", "fits", "flares", "imaging", "ephemeris", "previews", "simulate")
+_SCIENCE = (
+    "telemetry", "instrument", "cubes/build", "fits", "flares", "hessi", "imaging", "ephemeris", "previews", "simulate",
+)  # fmt: skip
 _SCIENCE_FILES = ("time.py", "errors.py", "cubes/model.py", "cubes/assemble.py", "cubes/check.py")
 
 # Package -> the only places that may import it.

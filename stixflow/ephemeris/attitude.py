@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.ephemeris.orbit import AU_M, earth
 from stixflow.errors import NotFound
 from stixflow.time import TimeRange, Utc, iso, to_utc
 
@@ -21,7 +22,6 @@ _AGREEMENT_ARCSEC = 240.0
 _STEADY_ARCSEC = 3.0
 _REACH = np.timedelta64(300, "s")
 _LIGHT_SPEED_M_S = 299_792_458.0
-_AU_M = 149_597_870_700.0
 
 Vector = NDArray[np.float64]
 
@@ -154,12 +154,10 @@ def observer_of(dataset: xr.Dataset) -> Observer:
 def earth_delay(time: object, distance_m: float) -> float:
     """Seconds by which light of the Sun reaches the Earth after the spacecraft at `distance_m` from the Sun.
 
-    The distance of the Earth is that of the Astronomical Almanac's low-precision formula, good to 0.1 s.
+    The Earth is where the Astronomical Almanac's low-precision formula puts it, good to 0.1 s.
     """
-    days = float((to_utc(time) - np.datetime64("2000-01-01T12:00:00", "ns")) / np.timedelta64(1, "D"))
-    anomaly = np.deg2rad(357.528 + 0.9856003 * days)
-    earth_au = 1.00014 - 0.01671 * np.cos(anomaly) - 0.00014 * np.cos(2 * anomaly)
-    return float((earth_au * _AU_M - distance_m) / _LIGHT_SPEED_M_S)
+    earth_au = float(np.linalg.norm(earth(time)))
+    return (earth_au * AU_M - distance_m) / _LIGHT_SPEED_M_S
 
 
 def _samples(times: Utc, values: Vector, time_range: TimeRange) -> Vector:

@@ -40,6 +40,7 @@ MISSING = -1
 """What a part is that was not found, in the sentinel mode."""
 
 Missing = Literal["raise", "sentinel"]
+Columns = Mapping[str, ArrayLike]
 
 _PARTS = {
     "obs_summ_rate": "HESSI OBS SUMMARY RATE ID TABLE",
@@ -260,54 +261,18 @@ def make_summary(
     n, bands = rate.shape
     if len(energy_edges) != bands + 1:
         raise UsageError(f"{bands} bands and {len(energy_edges)} energy edges", expected="one edge more than bands")
-    count = n * INTERVAL_S
-    clock: dict[str, ArrayLike] = {
-        "UT_REF": [ut_ref],
-        "N_TIME_INTV": np.array([n], np.int32),
-        "TIME_INTV": np.array([INTERVAL_S], np.float32),
-    }
     segments = np.ones(27, np.uint8) if mask is None else np.asarray(mask, np.uint8)
-    names = [f"{low:g} - {high:g}" for low, high in pairwise(energy_edges)]
-    span = (ut_ref, ut_ref + count)
-
-    def part(name: str, infos: Mapping[str, ArrayLike], data: Mapping[str, ArrayLike], stem: str) -> Part:
-        return _part(name, infos, data, stem, span)
-
-    parts = {
-        "obs_summ_rate": part(
-            "obs_summ_rate",
-            {**clock, "SEG_INDEX_MASK": segments[None],
-             "N_ENERGY_BANDS": np.array([bands], np.int16), "ENERGY_EDGES": np.array([energy_edges], np.float32),
-             "DIM1_UNIT": ["Energy bands (keV)"], "DIM1_IDS": [names]},
-            {"COUNTRATE": compress_rates(rate) if compress else rate.astype(np.float32)},
-            "HSI_OBSSUMMRATE",
-        )
-    }  # fmt: skip
+    data: dict[str, tuple[Columns, Columns]] = {"obs_summ_rate": _rate_columns(rate, energy_edges, segments, compress)}
     if modulation is not None:
-        values = np.asarray(modulation)
-        parts["mod_variance"] = part(
-            "mod_variance",
-            {**clock, "VARIANCE_NBIN": np.array([modulation_bins], np.int16),
-             "ENERGY_EDGES": np.array([modulation_edges], np.float32),
-             "DIM1_UNIT": ["Collimator"], "DIM1_IDS": [[str(8 + i) for i in range(values.shape[1])]]},
-            {"MOD_VARIANCE": values.astype(np.uint8)},
-            "HSI_MODVARIANCE",
-        )  # fmt: skip
+        data["mod_variance"] = _modulation_columns(np.asarray(modulation), modulation_edges, modulation_bins)
     if xyz_km is not None:
-        place = np.asarray(xyz_km, dtype=np.float32)
-        parts["ephemeris"] = part(
-            "ephemeris",
-            {"N_TIME_INTV": np.array([len(place)], np.int32), "TIME_INTV": np.array([EPHEMERIS_S], np.float32),
-             "UT_REF": [ut_ref], "DIM1_UNIT": ["Spacecraft Position (km)"], "DIM1_IDS": [["X", "Y", "Z"]]},
-            {"XYZ_ECI": place},
-            "HSI_EPHEMERIS",
-        )  # fmt: skip
+        data["ephemeris"] = {}, {"XYZ_ECI": np.asarray(xyz_km, dtype=np.float32)}
     if flags is not None:
-        parts["obs_summ_flag"] = part("obs_summ_flag", *_flags(clock, flags, n), "HSI_OBSSUMMFLAG")
+        data["obs_summ_flag"] = _flag_columns(flags, n)
     if particles is not None:
-        parts["particle_rate"] = part(
-            "particle_rate", clock, {"COUNTRATE": compress_rates(particles)}, "HSI_PARTICLERATE"
-        )
+        data["particle_rate"] = {}, {"COUNTRATE": compress_rates(particles)}
+    span = (ut_ref, ut_ref + n * INTERVAL_S)
+    parts = {name: _part(name, infos, columns, span) for name, (infos, columns) in data.items()}
     return ObservingSummary(head=_head(*span, simulated, concatenated=False), parts=parts)
 
 
@@ -327,25 +292,41 @@ def modulation_variance(counts: ArrayLike) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(NO_MODULATION * np.where(mean > 0, ratio, 0.0)), 0, 255), dtype=np.uint8)
 
 
-def _flags(
-    clock: Mapping[str, ArrayLike], flags: Mapping[str, ArrayLike], n: int
-) -> tuple[dict[str, ArrayLike], dict[str, ArrayLike]]:
+def _rate_columns(
+    rate: NDArray[np.float64], edges: Sequence[float], segments: NDArray[np.uint8], compress: bool
+) -> tuple[Columns, Columns]:
+    names = [f"{low:g} - {high:g}" for low, high in pairwise(edges)]
+    infos: Columns = {
+        "SEG_INDEX_MASK": segments[None],
+        "N_ENERGY_BANDS": np.array([len(names)], np.int16),
+        "ENERGY_EDGES": np.array([edges], np.float32),
+        "DIM1_UNIT": ["Energy bands (keV)"],
+        "DIM1_IDS": [names],
+    }
+    return infos, {"COUNTRATE": compress_rates(rate) if compress else rate.astype(np.float32)}
+
+
+def _modulation_columns(values: NDArray[Any], edges: tuple[float, float], bins: int) -> tuple[Columns, Columns]:
+    infos: Columns = {
+        "VARIANCE_NBIN": np.array([bins], np.int16),
+        "ENERGY_EDGES": np.array([edges], np.float32),
+        "DIM1_UNIT": ["Collimator"],
+        "DIM1_IDS": [[str(8 + i) for i in range(values.shape[1])]],
+    }
+    return infos, {"MOD_VARIANCE": values.astype(np.uint8)}
+
+
+def _flag_columns(flags: Mapping[str, ArrayLike], n: int) -> tuple[Columns, Columns]:
     if len(flags) > _MAX_FLAGS:
         raise UsageError(f"{len(flags)} flags", expected=f"at most {_MAX_FLAGS}")
     values = np.zeros((n, _MAX_FLAGS), np.uint8)
     for i, column in enumerate(flags.values()):
         values[:, i] = np.asarray(column)
     names = [*flags, *[""] * (_MAX_FLAGS - len(flags))]
-    return {**clock, "NFLAGS": np.array([len(flags)], np.int16), "FLAG_IDS": [names]}, {"FLAGS": values}
+    return {"NFLAGS": np.array([len(flags)], np.int16), "FLAG_IDS": [names]}, {"FLAGS": values}
 
 
-def _part(
-    name: str,
-    infos: Mapping[str, ArrayLike],
-    data: Mapping[str, ArrayLike],
-    stem: str,
-    span: tuple[float, float],
-) -> Part:
+def _part(name: str, infos: Columns, data: Columns, span: tuple[float, float]) -> Part:
     start, stop = (ccsds(one, zulu=False) for one in span)
     identity = make_table(
         _PARTS[name],
@@ -356,7 +337,14 @@ def _part(
             "DATA VERSION NUMBER": np.array([0], np.int16),
         },
     )
-    return Part(identity, make_table(f"{stem}INFO", infos), make_table(f"{stem}DATA", data))
+    stem = f"HSI_{name.upper().replace('_', '')}"
+    rows = make_table(f"{stem}DATA", data)
+    clock: Columns = {
+        "UT_REF": [span[0]],
+        "N_TIME_INTV": np.array([len(rows.rows)], np.int32),
+        "TIME_INTV": np.array([EPHEMERIS_S if name == "ephemeris" else INTERVAL_S], np.float32),
+    }
+    return Part(identity, make_table(f"{stem}INFO", {**clock, **infos}), rows)
 
 
 def _head(start: float, stop: float, simulated: bool, concatenated: bool) -> tuple[Table, ...]:
