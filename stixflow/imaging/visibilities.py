@@ -218,7 +218,7 @@ def visibilities(
     result = from_arrays(u, v, vis, sigma, center=middle, label=[instrument.label[i] for i in indices])
     result = result.assign_coords(detector=("visibility", indices.astype(np.uint8)))
     seen = response.transmission if convention.amplitude == "modulation" else np.full(response.transmission.shape, 0.25)
-    result = result.assign(_observed(pixels, counts, rates, errors, response.transmission, seen, places))
+    result = result.assign(_observed(pixels, counts, rates, errors, seen, places))
     names = "request_id", "bin_shift", "energy_shift_kev"
     result.attrs = {
         "rows": case.lower().replace("_", "+"),
@@ -353,15 +353,14 @@ def _observed(
     rates: FloatArray,
     errors: FloatArray,
     transmission: FloatArray,
-    seen: FloatArray,
     places: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """What was measured in each interval, beside the visibilities; `seen` is the part of the flux in the rates."""
+    """What was measured in each interval; `transmission` is what the rates still have of it."""
     first, stop = counts.time_bins.T
     first_energy, stop_energy = counts.energy_bins.T
     start = pixels["time_start"].to_numpy()
     duration = np.rint(pixels["timedel"].to_numpy() * 1e9).astype("timedelta64[ns]")
-    flux = rates.sum(axis=-1) / (4.0 * seen)
+    flux = rates.sum(axis=-1) / (4.0 * transmission)
     by_image = {
         "time_start": (start[first], "start of the first time bin, UTC", ""),
         "time_stop": (start[stop - 1] + duration[stop - 1], "end of the last time bin, UTC", ""),
@@ -382,7 +381,7 @@ def _observed(
         "rate": (columns, rates, _attrs("rate of the columns A to D", UNIT)),
         "rate_sigma": (columns, errors, _attrs("standard error of the column rates", UNIT)),
         "flux": (columns[:2], flux, _attrs("flux above the grids", UNIT)),
-        "transmission": (columns[:2], transmission, _attrs("mean transmission of the grid pair", "1")),
+        "transmission": (columns[:2], transmission, _attrs("mean transmission of the grid pair in the rates", "1")),
     }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ def test_a_single_source_is_one_source(x: float, y: float, fwhm: float) -> None:
     assert source.fwhm == pytest.approx(fwhm, rel=0.04)
     distance = np.hypot(*(source.contour - (x + CENTER[0], y + CENTER[1])).T)
     np.testing.assert_allclose(distance, fwhm / 2, atol=0.3)
+
+
+def test_sources_do_not_depend_on_the_stack() -> None:
+    stack = _stack(PAIR, PAIR[:1], [], PAIR[1:], noise=1e-4)
+    together = find_sources(stack)
+    alone = [replace(one, image=i) for i in range(4) for one in find_sources(stack.isel(image=[i]))]
+    assert source_rows(together) == source_rows(alone)
+    assert [one.image for one in together] == [one.image for one in alone]
 
 
 def test_maxima_in_one_contour_are_one_source() -> None:

@@ -184,6 +184,18 @@ def test_unknown_choices_are_refused(make_pixels: Callable[..., xr.Dataset], opt
         visibilities(make_pixels(SOURCES), RANGE, (6, 10), **options)  # type: ignore[arg-type]
 
 
+def test_rates_and_transmission_go_together(make_pixels: Callable[..., xr.Dataset]) -> None:
+    """So that EM, which starts from the rates, sees the same source whatever the convention."""
+    pixels = make_pixels(SOURCES, location=LOCATION, scale=1e3)
+    ground, shadow = (
+        visibilities(pixels, RANGE, (6, 10), location=LOCATION, elut=None, convention=Convention(amplitude=amplitude))
+        for amplitude in ("modulation", "shadow")
+    )
+    assert (shadow["transmission"] == 0.25).all()
+    np.testing.assert_allclose(shadow["flux"], ground["flux"])
+    np.testing.assert_allclose(shadow["rate"] * 4 * ground["transmission"], ground["rate"])
+
+
 def test_transparent_slats_dim_the_modulation_but_not_the_result(make_pixels: Callable[..., xr.Dataset]) -> None:
     pixels = make_pixels(SOURCES, location=LOCATION, scale=1e3, channels=(1, 30))
     low, high = (
