@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,11 @@ def test_ground_times_are_those_of_genuine_headers(shared: Path) -> None:
 def test_choice_of_unknown_types() -> None:
     with pytest.raises(UsageError, match="no packet type"):
         Inspection([], types=["21,6,99"])
+
+
+def test_a_reader_that_has_enough_is_no_failure(delivery: Path) -> None:
+    command = f"'{sys.executable}' -m stixflow.cli packets '{delivery}' --json | head -c 10 > /dev/null"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
