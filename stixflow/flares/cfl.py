@@ -163,6 +163,12 @@ class CflLocations:
     ambiguous: NDArray[np.bool_]
     """Whether the flare is further than 200 arcsec from the position with a probability of at least 0.32."""
 
+    def sigmas_from(self, x: ArrayLike, y: ArrayLike) -> FloatArray:
+        """How many standard deviations other positions lie off: more than 4 exposes a side lobe of imaging."""
+        dx, dy = (np.asarray(x) - self.x) / self.sigma_x, (np.asarray(y) - self.y) / self.sigma_y
+        r = np.clip(self.correlation, -0.999, 0.999)
+        return np.asarray(np.sqrt((dx**2 - 2 * r * dx * dy + dy**2) / (1 - r**2)))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CflPosterior:
