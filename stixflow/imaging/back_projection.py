@@ -109,11 +109,22 @@ def _by_table(parts: tuple[Real, Real], u: FloatArray, v: FloatArray, grid: Grid
     return maps.reshape(-1, *grid.shape)
 
 
-@lru_cache(maxsize=6)
-def half_table(
+def half_table(u: bytes, v: bytes, shape: tuple[int, int], pixel: tuple[float, float], dtype: str) -> tuple[Real, Real]:
+    """Cosines and sines, each (visibility, first half of the pixels), including the middle one.
+
+    Tables of a moderate size are kept for the next call: do not write to them.
+    """
+    n_bytes = len(u) * shape[0] * shape[1]
+    return (
+        _kept_half_table(u, v, shape, pixel, dtype)
+        if n_bytes <= _TABLE_LIMIT_BYTES
+        else _make_half_table(u, v, shape, pixel, dtype)
+    )
+
+
+def _make_half_table(
     u: bytes, v: bytes, shape: tuple[int, int], pixel: tuple[float, float], dtype: str
 ) -> tuple[Real, Real]:
-    """Cosines and sines, each (visibility, first half of the pixels), including the middle one."""
     grid = Grid(shape, pixel)
     x, y = np.meshgrid(grid.offset_x, grid.offset_y)
     n_half = (x.size + 1) // 2
@@ -121,6 +132,9 @@ def half_table(
     phase = np.multiply.outer(np.frombuffer(u), x) + np.multiply.outer(np.frombuffer(v), y)
     phase *= 2 * np.pi
     return np.cos(phase).astype(dtype), np.sin(phase).astype(dtype)
+
+
+_kept_half_table = lru_cache(maxsize=6)(_make_half_table)
 
 
 def _by_outer_products(parts: tuple[Real, Real], u: FloatArray, v: FloatArray, grid: Grid, dtype: DTypeLike) -> Real:
