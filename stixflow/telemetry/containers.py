@@ -10,6 +10,7 @@ import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -282,6 +283,10 @@ def _from_hex(path: Path, text: bytes, base: int, wrong: list[Quarantined]) -> b
         return bytes.fromhex(plain.decode("ascii"))
     except ValueError:
         pass
+    with suppress(ValueError):
+        data = bytes.fromhex(plain.translate(None, b" \t\r\n\v\f").decode("ascii"))
+        if not frame(data).bad:
+            return data
     good: list[bytes] = []
     at = base
     for line in plain.splitlines():

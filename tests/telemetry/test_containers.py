@@ -139,6 +139,16 @@ def test_namespaced_packet_elements(tmp_path: Path) -> None:
     assert len(read_packets(path)) == 1
 
 
+@pytest.mark.parametrize("width", [1, 7, 76, 77])
+def test_hex_text_broken_anywhere(tmp_path: Path, width: int) -> None:
+    path = tmp_path / "a.hex"
+    text = STREAM.hex()
+    path.write_text("\n".join(text[start : start + width] for start in range(0, len(text), width)))
+    packets = read_packets(path)
+    assert packets.to_bytes() == STREAM
+    assert packets.accounting == Accounting(5, 5)
+
+
 def test_hex_line_that_is_no_hex(tmp_path: Path) -> None:
     path = tmp_path / "a.hex"
     lines = [PACKETS.packet_bytes(row).hex() for row in range(3)]
