@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from stixflow.errors import InputFileError, MissingFile
 from stixflow.time import Scet, Utc, to_utc
 
+_GZIP_MAGIC = b"\x1f\x8b"
 _NS_PER_UNIT = {"cs": 10_000_000, "s": 1_000_000_000}
 
 
@@ -118,16 +122,26 @@ def open_stix(path: str | Path) -> Iterator[StixFile]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            hdus = fits.open(path, mode="readonly", lazy_load_hdus=False)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            source, size = _unpacked(Path(path))
+            hdus = fits.open(source, mode="readonly", lazy_load_hdus=False)
+        except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
             raise InputFileError(
                 f"{name} is not a FITS file ({error})", expected="FITS", advice="fetch it again"
             ) from error
         with hdus:
-            _check_complete(name, hdus, Path(path).stat().st_size)
+            _check_complete(name, hdus, size)
             _check_instrument(name, hdus[0].header)
             tables = {hdu.name: Table(name, hdu.name, hdu) for hdu in hdus[1:] if isinstance(hdu, fits.BinTableHDU)}
             yield StixFile(name, hdus[0].header, tables)
+
+
+def _unpacked(path: Path) -> tuple[Path | io.BytesIO, int]:
+    """Return what FITS is read from, and its length: the file, or the content of a gzipped one."""
+    with path.open("rb") as file:
+        if file.read(2) != _GZIP_MAGIC:
+            return path, path.stat().st_size
+    content = gzip.decompress(path.read_bytes())
+    return io.BytesIO(content), len(content)
 
 
 def _check_complete(name: str, hdus: Any, size: int) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stixflow.cubes.model import PRODUCTS
 from stixflow.ephemeris import Observer
-from stixflow.errors import UsageError
+from stixflow.errors import InputFileError, UsageError
 from stixflow.fits import EXPORTED, Difference, compare_files, level1_name, read_level1, read_origin, write_level1
 from stixflow.telemetry.compression import pack_skm
 from stixflow.time import scet_to_utc, utc_to_scet
@@ -262,6 +262,11 @@ def test_gzip_is_the_same_file(tmp_path: Path) -> None:
     packed = write_level1(tmp_path / "a.fits.gz", cube)
     assert not [one for one in compare_files(plain, packed) if one.name != "DATE"]
     assert gzip.decompress(packed.read_bytes())[:6] == b"SIMPLE"
+    xr.testing.assert_identical(read_level1(packed).drop_attrs(), read_level1(plain).drop_attrs())
+    (tmp_path / "cut.fits.gz").write_bytes(packed.read_bytes()[:-500])
+    with pytest.raises(InputFileError, match="cut"):
+        read_level1(tmp_path / "cut.fits.gz")
+    (tmp_path / "cut.fits.gz").unlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.fits", "a.fits.gz"]
 
 
