@@ -7,7 +7,7 @@ has the same background as the same day in a curve of years, so days can be sear
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -33,6 +33,10 @@ SCATTER_RADIUS_MIN = 180
 SLOW_BLOCK_MIN = 8
 SLOW_LIMITS = (0.003, 0.03)
 """Least and largest relative scatter of the level at ten minutes: thermal cycles, faint activity of the Sun."""
+PARTICLE_BAND_KEV = (25.0, 100.0)
+PARTICLE_RADIUS_MIN = 10
+PARTICLE_FLOOR = 0.02
+"""Rises of the highest band by less than this, and three standard deviations, are not taken for particles."""
 MASK_SIGMAS = 3.0
 MASK_WIDTHS_MIN = (1, 4, 16)
 ROUNDS = 2
@@ -113,25 +117,28 @@ def model_background(lightcurve: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({**data, "age_s": age}, coords={"time": lightcurve["time"], "energy": lightcurve["energy"]})
 
 
-def quiet_model(curve: Curve) -> QuietModel:
-    """Model the quiet background at every bin of a curve."""
+def quiet_model(curve: Curve, *, follow_particles: bool = True) -> QuietModel:
+    """Model the quiet background at every bin of a curve; with particles, as far as the highest band tells of them."""
     if not len(curve):
         nothing = np.zeros((curve.bands, 0))
         return QuietModel(nothing, nothing, nothing, np.zeros(0))
     minutes, at = _minutes(curve)
     white = _dispersion(minutes, curve.mantissa_bits)
+    particles = _particle_factor(curve, minutes, white) if follow_particles else np.ones(len(minutes.bins))
+    minutes = replace(minutes, exposure=minutes.exposure * particles)
     level = _low_level(minutes, white)
     quiet = minutes.used
     for _ in range(ROUNDS):
         quiet = _quiet_minutes(minutes, level, white)
         level, weight = _local_mean(minutes, quiet, level)
-    white = _quiet_dispersion(curve, minutes, at, quiet, level, white)
+    share = curve.open_fraction * particles[at]
+    expected = np.maximum(level[:, at] * share * curve.seconds, 1e-9)
+    white = _quiet_dispersion(curve, minutes, at, quiet, expected, white)
     slow = _slow_scatter(minutes, level, white)
     age = _age_s(quiet)
     drift = DRIFT_PER_ROOT_HOUR * np.sqrt(0.5 + age / 3600.0)
     counting = white * level / (np.maximum(weight, 1.0) * BLOCK_S)
     sigma = np.sqrt(counting + np.square(level) * (np.square(drift) + np.square(slow)))
-    share = curve.open_fraction
     return QuietModel(level[:, at] * share, sigma[:, at] * share, white[:, at], age[at])
 
 
@@ -199,12 +206,31 @@ def _dispersion(minutes: _Minutes, mantissa_bits: int) -> Floats:
     return np.asarray(np.maximum(np.where(measured > 0, measured, usual), 1.0)[nearest].T)
 
 
+def _particle_factor(curve: Curve, minutes: _Minutes, white: Floats) -> Floats:
+    """Rise of the background with that of the highest band, per minute, at least 1.
+
+    Particles raise all bands alike for hours. Flares raise the highest one for minutes, and the others so much more
+    that a background raised with it makes no difference to them.
+    """
+    low, high = PARTICLE_BAND_KEV
+    bands = np.flatnonzero((curve.energy_low >= low) & (curve.energy_low < high))
+    if not len(bands):
+        return np.ones(len(minutes.bins))
+    band = slice(int(bands[-1]), int(bands[-1]) + 1)
+    level = _low_level(minutes, white)[band]
+    used = minutes.used.astype(np.float64)
+    expected = _box(level * minutes.exposure * used, PARTICLE_RADIUS_MIN)[0]
+    counts = _box(minutes.counts[band] * used, PARTICLE_RADIUS_MIN)[0]
+    known = np.maximum(expected, 1.0)
+    doubt = PARTICLE_FLOOR + 3.0 * np.sqrt(white[band][0] / known)
+    return np.asarray(np.where((expected > 0) & (counts / known > 1.0 + doubt), counts / known, 1.0))
+
+
 def _quiet_dispersion(
-    curve: Curve, minutes: _Minutes, at: NDArray[np.intp], quiet: Bools, level: Floats, guess: Floats
+    curve: Curve, minutes: _Minutes, at: NDArray[np.intp], quiet: Bools, expected: Floats, guess: Floats
 ) -> Floats:
     """Variance over mean of the bins of quiet minutes around each minute, drawn to the guess where there are few."""
     plain = curve.rcr == 0
-    expected = np.maximum(level[:, at] * curve.seconds * curve.open_fraction, 1e-9)
     ratio = np.square(curve.counts - expected) / expected * plain
     sums = [np.asarray(np.bincount(at, weights=band, minlength=len(quiet)) * quiet, dtype=np.float64) for band in ratio]
     total = _box(np.stack(sums), SCATTER_RADIUS_MIN)

@@ -94,7 +94,7 @@ class Monitor:
         if "rcr" not in background:
             background = background.assign(rcr=("time", np.zeros(background.sizes["time"], dtype=np.uint8)))
         self._curve = Curve.of(background)
-        self._quiet = quiet_model(self._curve)
+        self._quiet = quiet_model(self._curve, follow_particles=False)
 
     def veto(self, start: np.datetime64, stop: np.datetime64, relative_rise: float) -> str:
         """Say so if the detector rises like the others from `start` to `stop`.

@@ -230,6 +230,21 @@ def test_particles_and_single_bins_are_no_flares(quiet_curve: QuietCurve, add_fl
     assert len(detect(add_flare(quiet_curve(3600), 1500, 300))) == 1
 
 
+def test_flares_are_found_while_particles_rise(quiet_curve: QuietCurve, add_flare: AddFlare) -> None:
+    curve = quiet_curve(DAY_BINS)
+    hours = np.arange(DAY_BINS) / 900.0
+    storm = 1 + 0.5 * np.clip(hours - 10, 0, 1) * np.exp(-np.maximum(hours - 11, 0) / 10)
+    counts = np.random.default_rng(6).poisson(np.array([250, 50, 67, 850, 460]) * storm[:, np.newaxis])
+    curve = curve.assign(counts=(("time", "energy"), counts.astype(np.uint32)))
+    peaks = [9300, 10200, 11500]
+    for peak in peaks:
+        curve = add_flare(curve, peak, 500)
+    found = detect(curve)
+    for peak in peaks:
+        assert (np.abs(bins_of(curve, found["peak"]) - peak) <= 10).sum() == 1
+    assert len(found) <= len(peaks) + 1
+
+
 def test_the_background_detector_tells_particles_from_flares(quiet_curve: QuietCurve, add_flare: AddFlare) -> None:
     curve = add_flare(add_flare(quiet_curve(3600, seed=4), 1000, 400), 2400, 400)
     monitor = quiet_curve(3600, seed=5).drop_vars("rcr")
