@@ -15,6 +15,7 @@ from stixflow.imaging.mem_ge import MemGE
 from stixflow.imaging.metadata import Source, find_sources
 from stixflow.imaging.old_previews import read_old_preview
 from stixflow.imaging.reconstruction import chunks, reconstruct
+from stixflow.imaging.rhessi import read_rhessi_visibilities
 from stixflow.imaging.source import SourceImages, image_source
 from stixflow.imaging.uncertainty import uncertainty
 from stixflow.imaging.visibilities import STIXPY, Convention, from_arrays, recenter, stack, visibilities
@@ -49,6 +50,7 @@ __all__ = [
     "locate",
     "map_header",
     "read_old_preview",
+    "read_rhessi_visibilities",
     "recenter",
     "reconstruct",
     "source_visibilities",
