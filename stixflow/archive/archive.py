@@ -18,7 +18,7 @@ from stixflow.archive.layout import CATALOG_NAME, join_url
 from stixflow.archive.months import is_refused, stores_of
 from stixflow.cubes.files import local_copy
 from stixflow.cubes.model import PRODUCTS
-from stixflow.cubes.select import pixel_lightcurve
+from stixflow.cubes.select import pixel_lightcurve, to_timeseries
 from stixflow.cubes.store import Defect, open_joined, open_store, verify_store, which_are_there
 from stixflow.errors import MissingFile, NotFound, StixflowError, StoreError, UsageError
 from stixflow.time import TimeRange, iso, to_utc
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from sunpy.map import GenericMap
+    from sunpy.timeseries import GenericTimeSeries
 
 _KINDS = {
     "pixels": "sci_pixels",
@@ -165,6 +166,10 @@ class Archive:
             If nothing is published there; the message says what is.
         """
         return self.cube("ql_lightcurve", start, stop)
+
+    def timeseries(self, start: object, stop: object) -> GenericTimeSeries:
+        """Return the quick-look light curves of ``[start, stop)`` as a sunpy TimeSeries; errors as `lightcurves`."""
+        return to_timeseries(self.lightcurves(start, stop))
 
     def ephemeris(self, start: object, stop: object) -> xr.Dataset:
         """Return where the spacecraft was and pointed during ``[start, stop)``."""

@@ -6,6 +6,7 @@ readers see, and publishes again, as the next run does. Prints one JSON line for
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -33,12 +34,17 @@ def publish(archive: Archive, run_id: str, seed: int) -> None:
     archive.catalog.finish_run(run_id)
 
 
-def watch(event: Callable[[str], None]) -> None:
-    """Call `event` before each write to the disk and to the catalog."""
-    for name in ("write_bytes", "rename", "mkdir"):
-        setattr(Path, name, _before(getattr(Path, name), lambda name=name: event(f"file {name}")))
+def watch(event: Callable[[str], None], stride: int) -> None:
+    """Call `event` before each write to the catalog, each rename, and some of the many other writes to the disk."""
+    for name, every in (("write_bytes", stride), ("mkdir", stride), ("rename", 1)):
+        setattr(Path, name, _before(getattr(Path, name), _each(every, lambda name=name: event(f"file {name}"))))
     sa.event.listen(sa.Engine, "before_cursor_execute", lambda *a: _if_writing(a[2].split()[0].lower(), event))
     sa.event.listen(sa.Engine, "commit", lambda *_: event("sql commit"))
+
+
+def _each(every: int, event: Callable[[], None]) -> Callable[[], None]:
+    numbers = itertools.count()
+    return lambda: None if next(numbers) % every else event()
 
 
 def _if_writing(word: str, event: Callable[[str], None]) -> None:
@@ -54,7 +60,7 @@ def _before(function: Any, event: Callable[[], None]) -> Any:
     return call
 
 
-def attempt(root: str, url: str, run_id: str, at: int) -> tuple[str, bool]:
+def attempt(root: str, url: str, run_id: str, at: int, stride: int) -> tuple[str, bool]:
     """Publish in a process of its own, killed before event number `at`; return the event and whether it was killed."""
     told, tell = os.pipe()
     child = os.fork()
@@ -67,7 +73,7 @@ def attempt(root: str, url: str, run_id: str, at: int) -> tuple[str, bool]:
                 os._exit(9)
 
         archive = open_archive(root, catalog=url)
-        watch(event)
+        watch(event, stride)
         publish(archive, run_id, seed=100 + at)
         os._exit(0)
     os.close(tell)
@@ -117,7 +123,7 @@ def main(root: str, url: str, stride: int) -> None:
     before, at = "R0", 0
     while True:
         run_id = f"K{at}"
-        event, killed = attempt(root, url, run_id, at)
+        event, killed = attempt(root, url, run_id, at, stride)
         seen = look(root, url)
         healed = open_archive(root, catalog=url)
         publish(healed, f"H{at}", seed=1000 + at)
@@ -127,7 +133,7 @@ def main(root: str, url: str, stride: int) -> None:
         before = f"H{at}"
         if not killed:
             break
-        at += 1 if event.startswith("sql") else stride
+        at += 1
     for limit in (0, 100, 900):
         code = without_room(root, url, f"F{limit}", limit)
         say({"limit": limit, "code": code, "before": before, "seen": look(root, url)})

@@ -272,3 +272,31 @@ class TestOpening:
     def test_a_bucket_needs_a_catalog(self) -> None:
         with pytest.raises(UsageError, match="no place for SQLite"):
             stixflow.open_archive("s3://bucket/root")
+
+
+class TestMoments:
+    def test_what_covers_a_moment(self, archive: Archive) -> None:
+        _add(archive, [make_dataset("sci_pixels")], DAYS[1])
+        day = archive.catalog.current("ql_lightcurve", "2022-11-09")
+        assert day is not None
+        row = {"flare_id": "f", "start": "2022-11-09T00:50", "peak": "2022-11-09T00:50:30", "stop": "2022-11-09T00:51"}
+        archive.catalog.replace_flares(day.id, [row | {"peak_counts": 12}])
+        found = archive.at("2022-11-09T00:50:20")
+        assert found["what"].tolist() == ["ql_lightcurve", "sci_pixels", "flare"]
+        assert found["name"].tolist() == ["2022-11-09", "2211090305-54678", "f"]
+        assert (found["start"] <= pd.Timestamp("2022-11-09T00:50:20")).all()
+        assert archive.at("2022-11-09T00:51")["what"].tolist() == ["ql_lightcurve"]
+        assert archive.at("2022-11-10T12:00").empty
+
+    def test_light_curves_as_a_sunpy_timeseries(self, archive: Archive) -> None:
+        series = archive.timeseries("2022-11-08", "2022-11-10")
+        assert series.shape == (48, 5)
+        assert series.quantity("4-5 keV").sum().value == int(
+            archive.lightcurves("2022-11-08", "2022-11-10")["counts"][:, 0].sum()
+        )
+
+    def test_light_curve_of_a_request(self, archive: Archive) -> None:
+        cube = make_dataset("sci_pixels")
+        _add(archive, [cube], DAYS[1])
+        found = archive.pixel_lightcurve(2211090305, energy_range=(4, 6), detectors=[3], pixels=[7])
+        assert (found["counts"].values == cube["counts"].values[:, :2, 3, 7]).all()
