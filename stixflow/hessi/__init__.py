@@ -1,5 +1,7 @@
 """The HESSI catalog: observing summaries and flare lists, of RHESSI and made from STIX data."""
 
+from stixflow.hessi.catalog import read_catalog, write_catalog
+from stixflow.hessi.figure import rate_figure
 from stixflow.hessi.finder import find_flares
 from stixflow.hessi.flare_list import FlareList, make_flare_list, parse_ascii, read_flare_list
 from stixflow.hessi.rates import (
@@ -16,6 +18,7 @@ from stixflow.hessi.summary import (
     ObservingSummary,
     join_summaries,
     make_summary,
+    modulation_probability,
     modulation_variance,
     read_summary,
 )
@@ -34,12 +37,16 @@ __all__ = [
     "join_summaries",
     "make_flare_list",
     "make_summary",
+    "modulation_probability",
     "modulation_variance",
     "parse_ascii",
+    "rate_figure",
     "rate_table",
+    "read_catalog",
     "read_flare_list",
     "read_summary",
     "summary_from_lightcurve",
     "ut_of_utc",
     "utc_of_ut",
+    "write_catalog",
 ]

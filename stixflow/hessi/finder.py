@@ -23,8 +23,8 @@ _BACKGROUND_REACH_S = 1200.0
 _PARTICLE_KEV = 2000.0
 _SHORTEST = 3
 _JOIN = 2
-_ECLIPSE = ("Eclipse", "ECLIPSE_FLAG")
-_SAA = ("SAA passage", "SAA_FLAG")
+ECLIPSE_FLAGS = ("Eclipse", "ECLIPSE_FLAG")
+SAA_FLAGS = ("SAA passage", "SAA_FLAG")
 _ATTENUATOR = ("Attenuator State", "ATTENUATOR_STATE")
 _FAST = ("Fast Rate Mode", "FAST_RATE_MODE")
 _PARTICLES = ("PARTICLE_FLAG", "PARTSTORM", "NON_SOLAR_EVENT")
@@ -68,10 +68,12 @@ def find_flares(
     bands = _in_range(edges, energies)
     lowest = int(np.argmax(bands))
     rate = rates[:, bands].sum(axis=1)
-    watched = ~(_any(summary, _ECLIPSE) | _any(summary, _SAA) | _any(summary, _GAP) | np.isnan(rate))
+    watched = ~(
+        is_flagged(summary, ECLIPSE_FLAGS) | is_flagged(summary, SAA_FLAGS) | is_flagged(summary, _GAP) | np.isnan(rate)
+    )
     if rule == "flight":
         rate = undo_steps(rate, _value(summary, _ATTENUATOR), watched)
-        watched &= ~_any(summary, _PARTICLES)
+        watched &= ~is_flagged(summary, _PARTICLES)
     found: list[tuple[int, int, slice]] = []
     for first, stop in _stretches(watched, summary):
         search = _quiet_rule if rule == "2000" else _running_rule
@@ -153,20 +155,21 @@ def _stretches(watched: BoolArray, summary: ObservingSummary) -> list[tuple[int,
     settings = np.stack([_value(summary, (name,)) for name in _DECIMATION])
     changes = np.flatnonzero((np.diff(settings.astype(np.int64), axis=1) != 0).any(axis=0)) + 1
     whole = np.split(np.arange(len(watched)), changes)
-    return [(part[0] + first, part[0] + stop) for part in whole for first, stop in _runs(watched[part])]
+    return [(part[0] + first, part[0] + stop) for part in whole for first, stop in runs(watched[part])]
 
 
 def _joined(above: BoolArray) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    for first, stop in _runs(above):
-        if runs and first - runs[-1][1] <= _JOIN:
-            runs[-1] = (runs[-1][0], stop)
+    joined: list[tuple[int, int]] = []
+    for first, stop in runs(above):
+        if joined and first - joined[-1][1] <= _JOIN:
+            joined[-1] = (joined[-1][0], stop)
         else:
-            runs.append((first, stop))
-    return [(first, stop) for first, stop in runs if above[first:stop].sum() >= _SHORTEST]
+            joined.append((first, stop))
+    return [(first, stop) for first, stop in joined if above[first:stop].sum() >= _SHORTEST]
 
 
-def _runs(inside: BoolArray) -> list[tuple[int, int]]:
+def runs(inside: BoolArray) -> list[tuple[int, int]]:
+    """First and last-but-one index of every run of true values."""
     steps = np.flatnonzero(np.diff(np.r_[False, inside, False].astype(np.int8)))
     return [(int(a), int(b)) for a, b in steps.reshape(-1, 2)]
 
@@ -212,8 +215,8 @@ def _highest_band(
 
 def _flags(summary: ObservingSummary, first: int, stop: int, peak: int) -> NDArray[np.uint8]:
     """Flags of June 2000: what borders the flare, or holds in it."""
-    saa, eclipse = _any(summary, _SAA), _any(summary, _ECLIPSE)
-    fast, attenuator = _any(summary, _FAST), _value(summary, _ATTENUATOR)
+    saa, eclipse = is_flagged(summary, SAA_FLAGS), is_flagged(summary, ECLIPSE_FLAGS)
+    fast, attenuator = is_flagged(summary, _FAST), _value(summary, _ATTENUATOR)
     before, after = max(first - 1, 0), min(stop, len(saa) - 1)
     values = {
         "SAA At Start": saa[before],
@@ -249,6 +252,7 @@ def _value(summary: ObservingSummary, names: tuple[str, ...]) -> NDArray[np.uint
     return np.zeros(len(summary.get("data")), np.uint8)
 
 
-def _any(summary: ObservingSummary, names: tuple[str, ...]) -> BoolArray:
+def is_flagged(summary: ObservingSummary, names: tuple[str, ...]) -> BoolArray:
+    """Tell where any of the flags is set; a flag that the summary does not have is not."""
     flags = [np.asarray(_value(summary, (name,)) > 0) for name in names]
     return np.asarray(np.logical_or.reduce(flags))

@@ -127,8 +127,7 @@ class FlareList:
 
     def write(self, filename: str | Path) -> None:
         """Write the list as FITS, in the layout of the flight."""
-        part = self._filled()
-        info = part.info
+        info = self._filled().info
         keywords = {
             "TELESCOP": "HESSI",
             "OBJECT": "Sun",
@@ -136,7 +135,11 @@ class FlareList:
             "DATE_OBS": info["list_start_time"],
             "DATE_END": info["list_end_time"],
         }
-        write_tables(filename, [*self.head, part.identity, part.info_table, part.data_table], keywords)
+        write_tables(filename, self.tables(), keywords)
+
+    def tables(self) -> list[Table]:
+        """Every table of the list, in the order of the file."""
+        return [*self.head, *self._filled().tables()]
 
     def write_ascii(self, ascii_filename: str | Path) -> None:
         """Write the list as text."""

@@ -142,16 +142,16 @@ class ObservingSummary:
 
     def write(self, filename: str | Path) -> None:
         """Write the summary as FITS, in the layout of the flight."""
-        tables = [*self.head]
-        for name in _PARTS:
-            if name in self.parts:
-                part = self.parts[name]
-                tables += [part.identity, part.info_table, part.data_table]
         info = self.get("info")
         keywords = {"TELESCOP": "HESSI", "OBJECT": "Sun", "ORIGIN": "stixflow"}
         if info != MISSING:
             keywords |= {"DATE_OBS": info["summary_start_time"], "DATE_END": info["summary_end_time"]}
-        write_tables(filename, tables, keywords)
+        write_tables(filename, self.tables(), keywords)
+
+    def tables(self) -> list[Table]:
+        """Every table of the summary, in the order of the file."""
+        parts = [self.parts[name] for name in _PARTS if name in self.parts]
+        return [*self.head, *(table for part in parts for table in part.tables())]
 
     def _of_range(self, ut_time_range: tuple[object, object] | None) -> ObservingSummary:
         start, stop = (ut_seconds(one) for one in ut_time_range or ())
@@ -189,7 +189,7 @@ def read_summary(path: str | Path) -> ObservingSummary:
             f"{Path(path).name} holds no observing summary",
             expected="a file such as hsi_obssumm_20110404_042.fits.gz",
         )
-    used = {id(table.rows) for part in parts.values() for table in (part.identity, part.info_table, part.data_table)}
+    used = {id(table.rows) for part in parts.values() for table in part.tables()}
     head = tuple(table for table in tables if id(table.rows) not in used)
     return ObservingSummary(head=head, parts=parts)
 
@@ -290,6 +290,24 @@ def modulation_variance(counts: ArrayLike) -> NDArray[np.uint8]:
     mean = values.mean(axis=-1)
     ratio = np.sqrt(values.var(axis=-1, ddof=1) / np.where(mean > 0, mean, 1.0))
     return np.asarray(np.clip(np.rint(NO_MODULATION * np.where(mean > 0, ratio, 0.0)), 0, 255), dtype=np.uint8)
+
+
+def modulation_probability(counts: ArrayLike) -> NDArray[np.float64]:
+    """Probability that counts without modulation scatter more than these: small means modulated.
+
+    χ² of the bins against their mean; NaN without counts.
+
+    Parameters
+    ----------
+    counts
+        (..., bin) as for `modulation_variance`.
+    """
+    from scipy.stats import chi2
+
+    values = np.asarray(counts, dtype=np.float64)
+    mean = values.mean(axis=-1)
+    square = ((values - mean[..., None]) ** 2).sum(axis=-1) / np.where(mean > 0, mean, np.nan)
+    return np.asarray(chi2.sf(square, values.shape[-1] - 1))
 
 
 def _rate_columns(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import InputFileError, MissingFile, NotFound
+from stixflow.hessi.rates import utc_of_ut
 
 TEXT_WIDTH = 80
 
@@ -42,6 +43,20 @@ class Part:
     def data(self) -> NDArray[Any]:
         """The data structures, fields in lower case."""
         return lower_case(self.data_table.rows)
+
+    def tables(self) -> tuple[Table, Table, Table]:
+        """The three tables in the order of the file."""
+        return self.identity, self.info_table, self.data_table
+
+    def coordinates(self) -> Any:
+        """Positions of an ephemeris part as an astropy SkyCoord, inertial about the Earth (GCRS), with their times."""
+        import astropy.units as u
+        from astropy.coordinates import GCRS, SkyCoord
+        from astropy.time import Time
+
+        place = np.asarray(self.data["xyz_eci"], dtype=np.float64)[:, :3].T
+        times = Time(utc_of_ut(self.times()))
+        return SkyCoord(*(place * u.km), representation_type="cartesian", frame=GCRS(obstime=times))
 
     def times(self) -> NDArray[np.float64]:
         """Start of every interval, seconds since 1979-01-01: times are derived, never stored."""

@@ -13,6 +13,7 @@ from stixflow.hessi import (
     compress_rates,
     decompress_rates,
     make_summary,
+    modulation_probability,
     modulation_variance,
     read_summary,
 )
@@ -173,3 +174,19 @@ def test_wrong_questions_and_files(shared, tmp_path):
     (tmp_path / "text.fits").write_text("not FITS")
     with pytest.raises(InputFileError):
         read_summary(tmp_path / "text.fits")
+
+
+def test_probability_of_modulation():
+    rng = np.random.default_rng(3)
+    flat = modulation_probability(rng.poisson(25.0, (2000, 40)))
+    assert 0.45 < flat.mean() < 0.55
+    wave = 25.0 * (1 + 0.8 * np.sin(np.linspace(0, 8 * np.pi, 40)))
+    assert (modulation_probability(rng.poisson(wave, (100, 40))) < 1e-6).mean() > 0.99
+    assert np.isnan(modulation_probability(np.zeros(40)))
+
+
+def test_ephemeris_as_coordinates(real):
+    place = read_summary(real).get("ephemeris").cut(_DAY, _DAY + 100.0).coordinates()
+    assert len(place) == 5
+    assert str(place.obstime[1].isot).startswith("2011-04-04T00:00:20")
+    assert_allclose(place.spherical.distance.km, 6378 + 530, atol=40)
