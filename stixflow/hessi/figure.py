@@ -84,9 +84,8 @@ def _shade(axes: Axes, summary: ObservingSummary, seconds: NDArray[np.float64]) 
 
 
 def _mark(axes: Axes, flares: FlareList) -> None:
-    from matplotlib.dates import date2num
-
     for flare in flares.get("data"):
         start, stop = utc_of_ut(flare["bck_time"])
         axes.plot([start, stop], [flare["bck_countrate"]] * 2, color=_BACKGROUND, lw=3)
-        axes.axvline(float(date2num(utc_of_ut(flare["peak_time"]))), color=_BACKGROUND, lw=0.7, ls=":")
+        peak = utc_of_ut(flare["peak_time"])
+        axes.plot([peak, peak], [0, 1], transform=axes.get_xaxis_transform(), color=_BACKGROUND, lw=0.7, ls=":")
