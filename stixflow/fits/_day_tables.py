@@ -11,8 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.cubes.model import N_CHANNELS, N_DETECTORS, N_PIXELS
-from stixflow.fits._tables import UNKNOWN, Span, edge_mask, runs, skm_columns, times, with_error
-from stixflow.fits._writing import Column, smallest, unfold
+from stixflow.fits._tables import Span, day_packets, edge_mask, runs, skm_columns, times, with_error
+from stixflow.fits._writing import Column, unfold
 from stixflow.fits.origin import Origin
 from stixflow.time import TICKS_PER_SECOND
 
@@ -32,18 +32,9 @@ def _control(
         Column("scet_coarse", (scet[first] >> 16).astype(np.uint32)),
         Column("scet_fine", scet[first] & 0xFFFF),
         Column("integration_time", seconds[first], "s"),
-        *_packets(first.size, origin),
+        *day_packets(first.size, origin),
     ]
     return [*head, *settings(dataset, first, np.bincount(of_row))], of_row
-
-
-def _packets(n: int, origin: Origin) -> list[Column]:
-    return [
-        Column("index", smallest(np.arange(n))),
-        Column("raw_file", np.full(n, ";".join(origin.raw_files) or " ")),
-        Column("packet", np.full(n, UNKNOWN, dtype=np.int64), missing=UNKNOWN),
-        Column("parent", np.full(n, ";".join(origin.parents) or " ")),
-    ]
 
 
 def _sizes(n_energies: int | None, samples: _Array) -> list[Column]:
@@ -125,7 +116,7 @@ def status_control(dataset: xr.Dataset, origin: Origin) -> tuple[list[Column], _
     """One row for each report; each row of DATA is one flare of it, or a report without one."""
     scet = dataset["scet"].values
     head = [Column("scet_coarse", scet >> 16), Column("scet_fine", scet & 0xFFFF)]
-    return [*head, *_packets(scet.size, origin)], _reports(dataset)[0]
+    return [*head, *day_packets(scet.size, origin)], _reports(dataset)[0]
 
 
 def status(dataset: xr.Dataset, span: Span) -> list[Column]:

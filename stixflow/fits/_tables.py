@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stixflow.cubes.model import N_CHANNELS
 from stixflow.errors import UsageError
 from stixflow.fits._writing import Column, smallest
+from stixflow.fits.origin import Origin
 from stixflow.telemetry.compression import error, unpack_skm
 from stixflow.time import TICKS_PER_SECOND, scet_to_utc
 
@@ -106,3 +107,13 @@ def with_error(name: str, values: _Array, skm: _Array, unit: str = "") -> list[C
 def _rows_at_once(values: _Array) -> int:
     """Rows of about a million numbers."""
     return max(1, _NUMBERS_AT_ONCE // max(1, values[:1].size))
+
+
+def day_packets(n: int, origin: Origin) -> list[Column]:
+    """Columns of CONTROL about packets and files, for products of a day."""
+    return [
+        Column("index", smallest(np.arange(n))),
+        Column("raw_file", np.full(n, ";".join(origin.raw_files) or " ")),
+        Column("packet", np.full(n, UNKNOWN, dtype=np.int64), missing=UNKNOWN),
+        Column("parent", np.full(n, ";".join(origin.parents) or " ")),
+    ]

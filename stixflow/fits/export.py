@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stixflow.cubes.corrections import SHIFTED_DURATIONS
 from stixflow.errors import NotFound, UsageError
 from stixflow.fits import _day_tables as days
+from stixflow.fits import _housekeeping_tables as reports
 from stixflow.fits import _request_tables as requests
 from stixflow.fits._tables import Span
 from stixflow.fits._writing import Column, primary_hdu, smallest, table_hdu, write_hdus
@@ -74,7 +75,7 @@ def write_level1(
         "CONTROL": control,
         "DATA": kind.with_index(data, Column("control_index", smallest(of_row))),
         "IDB_VERSIONS": _databases(origin, span),
-        "ENERGIES": _energies(dataset, span),
+        **({"ENERGIES": _energies(dataset, span)} if kind.energies else {}),
     }
     when = iso(np.datetime64("now", "ms"))
     cards = _cards(kind, dataset, span, origin, name=target.name.removesuffix(".gz"), version=version, when=when)
@@ -101,6 +102,8 @@ class _Kind:
     data: Callable[[xr.Dataset, Span], list[Column]]
     index_at: int | None = None
     """Place in DATA of the column that points into CONTROL; the last where not given."""
+    service: tuple[int, int] = (21, 6)
+    energies: bool = True
     main: str | None = "counts"
     """What the extremes in the header are those of."""
     by_request: bool = False
@@ -177,8 +180,8 @@ def _cards(
         "OBSRVTRY": ("Solar Orbiter", "Satellite name"),
         "TELESCOP": ("SOLO/STIX", "Telescope/Sensor name"),
         "INSTRUME": ("STIX", "Instrument name"),
-        "STYPE": (21, "Service Type"),
-        "SSTYPE": (6, "Sub-service Type"),
+        "STYPE": (kind.service[0], "Service Type"),
+        "SSTYPE": (kind.service[1], "Sub-service Type"),
         "SSID": (kind.ssid, "Science Structure ID"),
         **(_request_cards(dataset, origin) if kind.by_request else {}),
         "DATAMIN": (int(main.min()), "Minimum valid physical value"),
@@ -284,6 +287,17 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
     "ql_variance": (_Kind("ql-variance", 33, days.variance_control, days.variance, index_at=2, main="variance"),),
     "ql_flareflag": (_Kind("ql-flareflag", 34, days.flareflag_control, days.flareflag, index_at=0, main=None),),
     "tm_status": (_Kind("ql-ql-tmstatusflarelist", 43, days.status_control, days.status, index_at=0, main=None),),
+    "hk_maxi": (
+        _Kind(
+            "hk-maxi",
+            2,
+            reports.housekeeping_control,
+            reports.housekeeping,
+            service=(3, 25),
+            energies=False,
+            main=None,
+        ),
+    ),
     "sci_pixels": (
         _Kind("sci-xray-cpd", 21, requests.request_control, requests.pixels, by_request=True),
         _Kind("sci-xray-rpd", 20, requests.request_control, requests.raw_pixels, by_request=True),
