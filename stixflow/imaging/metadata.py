@@ -88,7 +88,7 @@ def find_sources(
 ) -> list[Source]:
     """Sources of a stack of images, image by image, the brightest first.
 
-    The noise is that of the image's uncertainty if there is one, else of the residual map of CLEAN. Else a peak has to
+    The noise is the uncertainty of the pixel if there is one, else of the residual map of CLEAN. Else a peak has to
     stand out of the scatter of the map, and its signal to noise and the error of its position are not known (NaN).
 
     Parameters
@@ -111,36 +111,39 @@ def find_sources(
     where = _Frame.of(images)
     found = []
     least = sigmas * np.where(np.isnan(noise), _scatter(maps), noise)
-    index, iy, ix = _maxima(maps, np.maximum(least, part * maps.max(axis=(1, 2))))
+    index, iy, ix = _maxima(maps, np.maximum(least, part * maps.max(axis=(1, 2), keepdims=True)))
+    noise = np.broadcast_to(noise, maps.shape)[index, iy, ix]
     heights, dy, dx = _refined(maps, index, iy, ix)
     for image in range(len(maps)):
         mine = np.flatnonzero(index == image)
         mine = mine[np.argsort(-heights[mine], kind="stable")][:MOST_SOURCES]
         places = np.stack([ix[mine] + dx[mine], iy[mine] + dy[mine]], axis=1)
         for k, (members, source) in enumerate(_outlined(maps[image], heights[mine], places, level)):
-            x, y = where.arcsec(image, places[members[0]])
+            place, best = where.arcsec(image, places[members[0]]), mine[members[0]]
             found.append(
-                _measured(
-                    maps[image], source, where, image, k, heights[mine][members[0]], (x, y), noise[image], len(members)
-                )
+                _measured(maps[image], source, where, image, k, heights[best], place, noise[best], len(members))
             )
     return [_on_the_sky(source, pointing, observer) for source in found]
 
 
 def map_noise(images: xr.Dataset) -> FloatArray:
-    """Noise of every image in the unit of its map, (image,); NaN for methods that do not tell, without uncertainty."""
+    """Noise in the unit of the maps: of every pixel (image, y, x) or of the whole map (image, 1, 1).
+
+    NaN for methods that do not tell, without uncertainty.
+    """
     if "uncertainty" in images:
-        return np.asarray(np.nanmedian(images["uncertainty"].to_numpy(), axis=(1, 2)), dtype=np.float64)
+        return np.asarray(images["uncertainty"].to_numpy(), dtype=np.float64)
+    noise = np.full(images.sizes["image"], np.nan)
     if "residual_rms" in images and "beam_fwhm" in images.attrs:
         beam = _GAUSSIAN_AREA * float(images.attrs["beam_fwhm"]) ** 2
-        return np.asarray(images["residual_rms"].to_numpy() / beam, dtype=np.float64)
-    return np.full(images.sizes["image"], np.nan)
+        noise = np.asarray(images["residual_rms"].to_numpy() / beam, dtype=np.float64)
+    return np.asarray(noise[:, None, None])
 
 
 def _scatter(maps: FloatArray) -> FloatArray:
     """Robust scatter of the pixels of every map: sidelobes as well as noise."""
     middle = np.median(maps, axis=(1, 2), keepdims=True)
-    return np.asarray(_MAD * np.median(np.abs(maps - middle), axis=(1, 2)), dtype=np.float64)
+    return np.asarray(_MAD * np.median(np.abs(maps - middle), axis=(1, 2), keepdims=True), dtype=np.float64)
 
 
 def source_rows(sources: Sequence[Source]) -> list[dict[str, Any]]:
@@ -206,7 +209,7 @@ class _Frame:
 def _maxima(maps: FloatArray, least: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
     """Image, row and column of every local maximum above `least`, off the border; one per plateau."""
     inner = maps[:, 1:-1, 1:-1]
-    is_peak = inner > least[:, None, None]
+    is_peak = inner > np.broadcast_to(least, maps.shape)[:, 1:-1, 1:-1]
     for dy, dx in _NEIGHBOURS:
         other = maps[:, 1 + dy : maps.shape[1] - 1 + dy, 1 + dx : maps.shape[2] - 1 + dx]
         is_peak &= inner > other if (dy, dx) > (0, 0) else inner >= other
@@ -275,7 +278,7 @@ def _measured(
     index: int,
     number: int,
     height: float,
-    place: tuple[float, float],
+    place: FloatArray,
     noise: float,
     peaks: int,
 ) -> Source:

@@ -119,6 +119,16 @@ def test_a_dirty_map_has_its_source_but_not_its_sidelobes() -> None:
     assert np.isnan(source.flux)
 
 
+def test_the_noise_of_a_source_is_that_of_its_pixel() -> None:
+    stack = _stack(PAIR)
+    stack["uncertainty"] = stack["image"] / 8 + 1e-9
+    found = find_sources(stack)
+    assert [source.snr for source in found] == pytest.approx([8.0, 8.0], rel=0.02)
+    stack["uncertainty"][:, :, :64] = 1.0
+    (right,) = find_sources(stack)
+    assert right.x > CENTER[0]
+
+
 def test_clean_maps_have_the_noise_of_their_residual() -> None:
     k = subcollimators()
     u, v = detectors().u[k], detectors().v[k]
@@ -128,7 +138,7 @@ def test_clean_maps_have_the_noise_of_their_residual() -> None:
     )
     images = reconstruct(from_arrays(u, v, vis, center=CENTER), Grid(129, 2.0), Clean(beam_fwhm=14.0))
     beam = np.pi / (4 * np.log(2)) * 14.0**2
-    np.testing.assert_allclose(map_noise(images), images["residual_rms"] / beam)
+    np.testing.assert_allclose(map_noise(images)[:, 0, 0], images["residual_rms"] / beam)
     found = find_sources(images)
     assert {source.image for source in found} == {0, 1, 2}
     for image in range(3):
