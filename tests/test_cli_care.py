@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,16 @@ def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
+
+
+def test_status_tells_gaps_releases_and_what_is_lost(run: Any, root: Path) -> None:
+    run("release", "create", "2026.1")
+    told = json.loads(run("status", "--json")[1])
+    assert told["products"]["ql_lightcurve"]["gaps"] == ["2022-11-10"]
+    assert (told["releases"], told["lost"]) == (["2026.1"], [])
+    assert "without 2022-11-10" in run("status")[1]
+    add(open_archive(root), [day_of(date(2022, 11, 20))], date(2022, 11, 20))
+    (root / "ql_lightcurve/v1/2022/11/09/R1.zarr/manifest.json").unlink()
+    shown = run("status")[1]
+    assert "without 2022-11-10, 2022-11-12 to 2022-11-19" in shown
+    assert "LOST ql_lightcurve/v1/2022/11/09/R1.zarr" in shown

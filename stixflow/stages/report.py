@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stixflow.archive import open_archive
+import numpy as np
+
+from stixflow.archive import Partition, list_releases, open_archive
 from stixflow.cubes.model import PRODUCTS
 from stixflow.time import iso
 
 _MOST_LINES = 20
 _RUNS_SHOWN = 5
+_GAPS_SHOWN = 4
 
 
 def format_report(report: Mapping[str, Any]) -> str:
@@ -37,7 +40,7 @@ def _notes(title: str, notes: Sequence[Mapping[str, str]], key: str) -> list[str
 
 
 def archive_status(root: str, *, catalog: str | None = None) -> dict[str, Any]:
-    """Return what an archive holds: products with their spans and sizes, flares, images, quarantine, the last runs.
+    """Return what an archive holds: products with their spans, gaps and sizes, flares, images, releases, the last runs.
 
     Raises
     ------
@@ -58,17 +61,26 @@ def archive_status(root: str, *, catalog: str | None = None) -> dict[str, Any]:
                 "time_bins": sum(item.n_time for item in mine),
                 "counts": sum(item.counts_sum for item in mine),
                 "megabytes": round(sum(item.n_bytes for item in mine) / 1e6, 3),
+                "gaps": _gaps(mine) if PRODUCTS[name].partition == "day" else [],
             }
+    totals = archive.catalog.totals()
     runs = archive.catalog.runs()[:_RUNS_SHOWN]
     return {
         "archive": archive.root,
         "products": products,
-        "files": len(archive.catalog.files()),
-        "quarantined": len(archive.catalog.quarantined()),
-        "flares": len(archive.catalog.flares()),
-        "images": len(archive.catalog.images()),
+        **{name: totals[name] for name in ("files", "quarantined", "flares", "images")},
+        "lost": [item.path for item in archive.lost()],
+        "releases": [row["name"] for row in list_releases(archive.catalog)],
         "runs": [{key: run[key] for key in ("run_id", "command", "state", "started", "finished")} for run in runs],
     }
+
+
+def _gaps(partitions: Sequence[Partition]) -> list[str]:
+    """Return the runs of days without a partition between the first day and the last: ``2021-06-07 to 2021-06-09``."""
+    days = np.unique(np.array([item.day for item in partitions], dtype="datetime64[D]"))
+    before = np.flatnonzero(np.diff(days).astype(int) > 1)
+    spans = zip(days[before] + 1, days[before + 1] - 1, strict=True)
+    return [str(first) if first == last else f"{first} to {last}" for first, last in spans]
 
 
 def format_status(status: Mapping[str, Any]) -> str:
@@ -79,10 +91,20 @@ def format_status(status: Mapping[str, Any]) -> str:
             f"  {name:16s} {product['partitions']:5d} partitions  {product['start']} to {product['stop']}"
             f"  {product['megabytes']:9.2f} MB"
             + (f"  {product['incomplete']} incomplete" if product["incomplete"] else "")
+            + (f"  without {_some(product['gaps'])}" if product["gaps"] else "")
         )
     lines.append(f"  {status['flares']} flares, {status['images']} images")
+    if status["releases"]:
+        lines.append(f"  releases {', '.join(status['releases'])}")
+    if status["lost"]:
+        lines.append(f"  LOST {_some(status['lost'])}: `stixflow process` builds them again")
     lines += [f"  run {run['run_id']} {run['state']:8s} {run['command']}  {run['started']}" for run in status["runs"]]
     return "\n".join(lines)
+
+
+def _some(texts: Sequence[str]) -> str:
+    shown = ", ".join(texts[:_GAPS_SHOWN])
+    return shown if len(texts) <= _GAPS_SHOWN else f"{shown} and {len(texts) - _GAPS_SHOWN} more"
 
 
 def rollback(root: str, product: str, key: str, *, catalog: str | None = None) -> dict[str, Any]:
