@@ -52,7 +52,7 @@ _STEPS_RSUN = 25
 _LARGEST_STEP = 50.0
 _SECOND_STEPS_RSUN = 4
 _RADIUS_CLASSES = 1.06
-_BLOCK = 16
+_LARGEST_BLOCK = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +287,9 @@ def locate_cfl(
     for radius_class in np.unique(classes):
         index = np.flatnonzero(classes == radius_class)
         search = _search(float(_RADIUS_CLASSES**radius_class), center, mask, data.counts.shape[1])
-        for first in range(0, len(index), _BLOCK):
-            block = index[first : first + _BLOCK]
+        size = max(_LARGEST_BLOCK // len(search.total), 1)
+        for first in range(0, len(index), size):
+            block = index[first : first + size]
             some = data.take(block)
             results[block] = [_conclude(posterior) for posterior in search.posteriors(some)]
     x, y, sigma_x, sigma_y, correlation, chi2, second, part, far = results.T
@@ -398,7 +399,7 @@ class _Search(NamedTuple):
         return (1 - share) * self.first[place] + share * self.second[second], share
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _search(rsun: float, center: tuple[float, float], mask: CflMask, n_pixels: int) -> _Search:
     step = min(rsun / _STEPS_RSUN, _LARGEST_STEP)
     axis = _axis(DISK_RSUN * rsun, step)
