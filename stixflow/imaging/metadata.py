@@ -159,7 +159,7 @@ def source_rows(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
 def _thinned(contour: FloatArray) -> FloatArray:
     """At most 48 points of a closed contour, the first and the last among them."""
-    return contour[np.unique(np.linspace(0, len(contour) - 1, _MOST_POINTS).round().astype(int))]
+    return np.asarray(contour[np.unique(np.linspace(0, len(contour) - 1, _MOST_POINTS).round().astype(int))])
 
 
 def hpc_to_stonyhurst(xy: FloatArray, observer: Observer) -> FloatArray:
