@@ -67,6 +67,8 @@ from stixflow.telemetry.packets import Accounting, Packets, Quarantined, big_end
 Column: TypeAlias = NDArray[Any]
 
 _TINY_RUN = 8
+_LONG_RUN = 1 << 16
+_FEW_RUNS = 8
 _MANY_CHANGES = 64
 
 
@@ -937,16 +939,25 @@ def gather_runs(buffer: NDArray[np.uint8], start: NDArray[np.int64], length: NDA
     total = int(length.sum())
     if total < _TINY_RUN * length.size and length.min() != length.max():
         return np.asarray(buffer[expand_runs(start, length)])
-    sizes, inverse, members = np.unique(length, return_inverse=True, return_counts=True)
+    sizes, alike = _count_sizes(length)
     if sizes.size == 1:
         return gather_rows(buffer, start, int(sizes[0])).reshape(-1)
     out = np.empty(total, dtype=np.uint8)
     target = starts_of(length)
-    for position, (size, number) in enumerate(zip(sizes.tolist(), members.tolist(), strict=True)):
-        if size and number > 8:
-            rows = np.flatnonzero(inverse == position)
+    for size in sizes[sizes > 0].tolist():
+        rows = np.flatnonzero((length == size) & (alike > _FEW_RUNS))
+        if rows.size:
             scatter_rows(out, target[rows], gather_rows(buffer, start[rows], size))
-    rest = np.flatnonzero((members <= 8)[inverse] & (length > 0))
+    rest = np.flatnonzero((alike <= _FEW_RUNS) & (length > 0))
     for to, at, size in zip(target[rest].tolist(), start[rest].tolist(), length[rest].tolist(), strict=True):
         out[to : to + size] = buffer[at : at + size]
     return out
+
+
+def _count_sizes(length: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lengths that occur, and for each run how many are as long as it."""
+    if length.max(initial=0) > _LONG_RUN:
+        sizes, inverse, members = np.unique(length, return_inverse=True, return_counts=True)
+        return sizes, members[inverse]
+    members = np.bincount(length)
+    return np.flatnonzero(members), members[length]

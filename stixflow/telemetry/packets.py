@@ -172,7 +172,7 @@ class Packets:
         used = int(columns["offset"].size)
         return replace(self, **columns, accounting=Accounting(used, used), rejected=(), skipped=())
 
-    def batches(self, size: int = 4_000_000) -> Iterator[Packets]:
+    def batches(self, size: int = 8_000_000) -> Iterator[Packets]:
         """Cut into pieces of about `size` bytes, so that decoding stays in memory that is already there."""
         piece = (np.cumsum(self.length) - self.length) // size
         edges = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(self)]
