@@ -99,6 +99,9 @@ class StixFile:
             return None
         if isinstance(value, str):
             coarse, _, fine = value.partition(":")
+            if not coarse.isdigit():
+                # Early files give a date here, that of the beginning.
+                return None
             return (int(coarse) << 16) | int(fine or 0)
         # The official files turn the fine part into a fraction with 65535.
         coarse_part, fraction = divmod(float(value), 1.0)

@@ -31,7 +31,7 @@ def request_control(dataset: xr.Dataset, origin: Origin) -> tuple[list[Column], 
         Column("request_id", np.full(n, dataset.attrs["request_id"], dtype=np.uint32)),
         _list_or_unknown("num_substructures", origin.substructures, n),
         Column("index", smallest(np.arange(n))),
-        _list_or_unknown("packet", origin.packets, n),
+        _list_or_unknown("packet", origin.packets, n, trimmed=True),
         Column("raw_file", raw_file),
         Column("parent", np.full(n, ";".join(origin.parents) or " ")),
         *([] if raw else skm_columns(dataset, first, "counts", "triggers")),
@@ -46,9 +46,9 @@ def _number_or_unknown(name: str, value: int | None, n: int) -> Column:
     return Column(name, np.full(n, UNKNOWN if value is None else value, dtype=np.uint16), missing=missing)
 
 
-def _list_or_unknown(name: str, values: tuple[int, ...], n: int) -> Column:
-    shown = np.asarray(values or (UNKNOWN,), dtype=np.uint16)
-    return Column(name, np.tile(shown, (n, 1)), missing=None if values else UNKNOWN)
+def _list_or_unknown(name: str, values: tuple[int, ...], n: int, *, trimmed: bool = False) -> Column:
+    numbers = np.asarray(values or (UNKNOWN,), dtype=np.uint16)
+    return Column(name, np.tile(smallest(numbers) if trimmed else numbers, (n, 1)), missing=None if values else UNKNOWN)
 
 
 def spectrogram(dataset: xr.Dataset, span: Span) -> list[Column]:

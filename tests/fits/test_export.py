@@ -33,12 +33,20 @@ V01 = (
     "data/flares_202211/pixel_data/solo_L1_stix-sci-xray-cpd_20221109T004455-20221109T005311_V01_2211090305-54678.fits",
     "data/spectrograms/solo_L1_stix-sci-xray-spec_20220208T212353-20220208T223255_V01_2202080003-58150.fits",
     L1 + "sci-xray-rpd_20200505T235959-20200506T000019_V01_0087031808-50882.fits",
+    "data/flare_20200607/solo_L1_stix-sci-xray-cpd_20200607T213709-20200607T215208_V01_1178428688-49155.fits",
+    "data/flare_20200607/8pixel_solo_L1_stix-sci-xray-cpd_20200607T213709-20200607T215208_V01_1178428688-49155.fits",
+    L1 + "sci-xray-spec_20200505T235959-20200506T000019_V01_0087031812-50886.fits",
     L1 + "ql-lightcurve_20200506_V01.fits",
     L1 + "ql-background_20200506_V01.fits",
     L1 + "ql-variance_20200506_V01.fits",
     L1 + "ql-flareflag_20200506_V01.fits",
     L1 + "ql-ql-tmstatusflarelist_20200506_V01.fits",
     L1 + "hk-maxi_20200501_V01.fits",
+)
+OLDER = (
+    "data/telemetry/01c065_solo_L1_stix-ql-LightCurve_20210117_V01.fits",
+    "data/lightcurves/solo_L1A_stix-ql-lightcurve_20210606_010104_V01.fits",
+    "data/spectrograms/solo_L1A_stix-sci-spectrogram-2102140001_20210214T014006-20210214T015515_008648_V01.fits",
 )
 RENAMED = {f"{name}_err": f"{name}_comp_err" for name in ("counts", "triggers", "variance")}
 PAGE = Path(__file__).parents[2] / "docs/fits.md"
@@ -60,11 +68,10 @@ class Written:
 
 @pytest.fixture(scope="module")
 def written(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
-    folder = tmp_path_factory.mktemp("level1")
     found = {}
     for name in (*V02, *V01):
         cube = read_level1(shared / name)
-        path = write_level1(folder, cube, provenance=read_origin(shared / name))
+        path = write_level1(tmp_path_factory.mktemp("level1"), cube, provenance=read_origin(shared / name))
         differences = tuple(compare_files(shared / name, path, renamed=RENAMED))
         found[name] = Written(shared / name, path, cube, differences)
     return found
@@ -114,6 +121,16 @@ def _documented() -> dict[str, set[Key]]:
     for files, hdu, kind, names in rows:
         keys[files] |= {(hdu, kind, name) for name in names.split() or [""]}
     return keys
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_older_generations_are_written_like_all_others(shared: Path, tmp_path: Path, name: str) -> None:
+    cube = read_level1(shared / name)
+    again = read_level1(write_level1(tmp_path, cube))
+    for variable in set(cube.variables) - {"time", "time_start"}:
+        np.testing.assert_array_equal(again[variable].values, cube[variable].values, err_msg=str(variable))
+    apart = np.abs(again["time"].values - cube["time"].values)
+    assert apart.max() <= np.timedelta64(5_500_000, "ns")
 
 
 @pytest.mark.parametrize("name", [*V02, *V01])
