@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -81,6 +81,7 @@ def test_light_times_of_a_known_example():
     assert found.light_time_earth_s == pytest.approx(_light_time(earth_s, found.angle_earth_deg), abs=0.05)
 
 
+@settings(deadline=None)
 @given(_LON, _LAT, _OBSERVER)
 def test_there_and_back(lon, lat, observer):
     found = place_on_sun(heliographic_to_hpc(lon, lat, observer), observer, _TIME)
@@ -89,6 +90,7 @@ def test_there_and_back(lon, lat, observer):
         assert_allclose(toward, heliographic_to_hpc(lon, lat, observer), atol=1e-3)
 
 
+@settings(deadline=None)
 @given(st.floats(-1000, 1000), st.floats(-1000, 1000), _OBSERVER)
 def test_what_the_spacecraft_sees_faces_it(x, y, observer):
     found = place_on_sun([x, y], observer, _TIME)

@@ -32,6 +32,7 @@ def test_table_of_the_public_look_up(shared):
     assert_allclose(area[:, :8], oracle["lut_check_area_mm2"], atol=1e-4)
 
 
+@settings(deadline=None)
 @given(_SKY, _SKY)
 def test_rows_change_places_with_the_side_of_the_flare(x, y):
     here, there = (cfl.illuminated_area(x, s * y, mask=cfl.NOMINAL_MASK) for s in (1, -1))
@@ -39,6 +40,7 @@ def test_rows_change_places_with_the_side_of_the_flare(x, y):
     assert_allclose(here[8:], there[8:], atol=1e-9)
 
 
+@settings(deadline=None)
 @given(_SKY, _SKY)
 def test_lit_areas_lie_within_the_pixels_and_vary_smoothly(x, y):
     here, near = cfl.illuminated_area([x, x + 1.0], [y, y + 1.0])
@@ -54,7 +56,7 @@ def _sample(x, y, fluence, seed, n_pixels=12):
     return rng.poisson(fluence * cfl.expected_area(x, y, n_pixels=n_pixels))
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.floats(-800, 800), st.floats(-800, 800), st.sampled_from([8, 12]), st.integers(0, 1000))
 def test_bright_flares_come_out_where_they_are(x, y, n_pixels, seed):
     found = cfl.locate_cfl(_sample(x, y, 2000.0, seed, n_pixels)[None], 2000.0, rsun_arcsec=_RSUN)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -95,6 +95,7 @@ def test_real_list_by_the_verbs_of_the_catalog(shared):
     assert "Simulated Data" not in text
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10**8), st.integers(0, 86399), st.integers(0, 7000), st.integers(0, 7000),
                           st.sets(st.integers(0, 9))), max_size=4))  # fmt: skip
 def test_text_comes_back(rows):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -21,6 +21,7 @@ def test_codes_come_back():
     assert not rate_table().flags.writeable
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1_015_792))
 def test_code_is_the_nearest(rate):
     code = int(compress_rates(rate))
@@ -47,6 +48,7 @@ def test_days_have_no_leap_seconds():
     assert_array_equal(utc_of_ut(seconds), np.array(times, "datetime64[ns]"))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2_000_000_000_000))
 def test_times_come_back_to_the_millisecond(milliseconds):
     seconds = milliseconds / 1000
