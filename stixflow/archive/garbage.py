@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import sqlalchemy as sa
 
 from stixflow.archive import tables
@@ -36,6 +35,8 @@ _ROOMS = frozenset({*PRODUCTS, "packets", "quarantine", "images", DERIVED})
 """Folders of the root that are the archive's own; nothing else is ever touched."""
 _LONGEST_RUN_NS = 2 * 86_400 * 10**9
 _BATCH = 200
+_REMOVED_AT_ONCE = 20
+"""Stores removed in one transaction: other writers wait for its end, and in a bucket each takes a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +153,12 @@ def _active_runs(source: sa.Engine | sa.Connection, now: int) -> list[str]:
 
 
 def _remove(archive: Archive, due: Sequence[str]) -> Iterator[str]:
-    for first in range(0, len(due), _BATCH):
+    for first in range(0, len(due), _REMOVED_AT_ONCE):
         with writing(archive.catalog._engine) as connection:
             if _active_runs(connection, now_ns()):
                 return
             kept = _pointed_to(connection)
-            chosen = [path for path in due[first : first + _BATCH] if path not in kept]
+            chosen = [path for path in due[first : first + _REMOVED_AT_ONCE] if path not in kept]
             for path in chosen:
                 _remove_one(archive, path)
             _forget(connection, chosen)
@@ -179,10 +180,3 @@ def _forget(connection: sa.Connection, paths: Iterable[str]) -> None:
     connection.execute(table.update().where(mine).values(collected=now_ns()))
     connection.execute(table.update().where(mine, table.c.state == "staged").values(state="failed"))
     connection.execute(tables.garbage.delete().where(tables.garbage.c.path.in_(chosen)))
-
-
-def reclaimable(archive: Archive, paths: Iterable[str]) -> int:
-    """Return how many bytes some paths below the root take."""
-    sizes = open_files(archive.root).list()
-    wanted = set(paths)
-    return int(np.sum([size for key, size in sizes.items() if _unit(key) in wanted], dtype=np.int64))

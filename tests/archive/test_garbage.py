@@ -9,6 +9,7 @@ from example_delivery import process, published
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from services.s3 import Bucket
 
 from stixflow.archive import (
     Archive,
@@ -20,6 +21,7 @@ from stixflow.archive import (
     garbage,
     open_archive,
 )
+from stixflow.cubes.files import open_files
 from stixflow.cubes.store import is_there
 from stixflow.errors import NotFound, UsageError
 
@@ -182,6 +184,21 @@ def test_a_collector_that_is_killed_goes_on_the_next_time(
             collect(archive)
     assert len(collect(archive).removed) == 2
     assert archive.verify() == []
+
+
+def test_on_a_bucket_and_postgresql(s3: Bucket, postgres_url: str, clock: Clock) -> None:
+    archive = open_archive(f"{s3.url}/root", catalog=postgres_url, create=True)
+    for run in ("R1", "R2", "R3"):
+        add(archive, [day_of(DAYS[1], n_time=2, seed=int(run[1]))], DAYS[1], run)
+    oldest = archive.catalog.history("ql_lightcurve", KEY)[0].path
+    assert collect(archive).marked == (oldest,)
+    clock.now += 8 * DAY_NS
+    assert collect(archive).removed == (oldest,)
+    assert open_files(archive.url(oldest)).list() == {}
+    assert archive.verify() == []
+    archive.catalog.rollback("ql_lightcurve", KEY)
+    with pytest.raises(NotFound, match="collected as garbage"):
+        archive.catalog.rollback("ql_lightcurve", KEY)
 
 
 def test_a_negative_grace_time(archive: Archive) -> None:
