@@ -15,7 +15,7 @@ from stixflow.ephemeris import read_ancillary
 from stixflow.errors import InputFileError, NotFound, UsageError
 from stixflow.fits import read_level1
 from stixflow.flares import BackgroundNeed, ImagingWindow, choose_background, imaging_window
-from stixflow.imaging import SourceImages, image_flare, image_source, write_map
+from stixflow.imaging import SourceImages, image_flare, image_source, write_cube, write_map
 from stixflow.imaging.metadata import source_rows
 from stixflow.imaging.reconstruction import find_method
 from stixflow.imaging.source import Selection
@@ -38,6 +38,8 @@ class MapsWanted:
     realisations: int = 0
     """Maps of noise for the uncertainty of each map; 0 for none."""
     output: Path = Path()
+    has_cubes: bool = False
+    """Whether each method gets a cube of all its maps, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,6 +151,7 @@ def _image(
         for number, stack in enumerate(source.images)
         for index in range(stack.sizes["image"])
     ]
+    cubes, no_cubes = _cubes(source, inputs, wanted.output) if wanted.has_cubes else ([], [])
     first = images[0]
     remarks = [] if inputs.background is not None or not inputs.background_reason else [inputs.background_reason]
     return {
@@ -162,8 +165,9 @@ def _image(
         },
         "pointing": source.pointing.source if source.pointing else None,
         "background": {"name": inputs.background_name or None, "reason": inputs.background_reason or None},
-        "warnings": [*source.warnings, *remarks],
+        "warnings": [*source.warnings, *remarks, *no_cubes],
         "images": images,
+        "cubes": cubes,
         "left_out": [
             {"time_range": str(when), "energy_keV": list(band), "reason": reason} for (when, band), reason in left_out
         ],
@@ -252,6 +256,24 @@ def _write(source: SourceImages, number: int, index: int, inputs: _Inputs, outpu
         "net_counts": float(one["net_counts"]),
         "sources": source_rows([item for item in found if item.image == index]),
     }
+
+
+def _cubes(source: SourceImages, inputs: _Inputs, output: Path) -> tuple[list[str], list[str]]:
+    """Write the maps of each method as a cube; the paths, and why there is none."""
+    paths, problems = [], []
+    for stack in source.images:
+        order = np.lexsort([stack["energy_low"].to_numpy(), stack["time_start"].to_numpy()])
+        method = str(stack.attrs["method"])
+        path = output / f"stixflow_{_stamp(to_utc(stack['time_start'].to_numpy().min()))}_{method}_cube.fits"
+        try:
+            write_cube(
+                path, stack.isel(image=order), pointing=source.pointing, observer=source.observer, extra=inputs.cards
+            )
+        except UsageError as error:
+            problems.append(f"no cube of {method}: {error}")
+        else:
+            paths.append(str(path))
+    return paths, problems
 
 
 def _stamp(time: np.datetime64) -> str:

@@ -220,11 +220,20 @@ def test_a_flare_of_an_archive(processed: Path, tmp_path: Path, capsys: pytest.C
     assert np.hypot(*(np.array(told["location"]["hpc_arcsec"]) - POSITION)) < 2
     assert [one["energy_keV"] for one in told["images"]] == [[4.0, 10.0], [16.0, 28.0]]
     assert told["background"]["reason"].startswith("score")
-    code, series, _ = image(capsys, *place, "--energy-range", "4-10", "--cadence", "60", "--uncertainty", "3")
+    bands = ("--energy-range", "4-8", "--energy-range", "8-12")
+    code, cubes, _ = image(capsys, *place, *bands, "--cadence", "120", "--cube")
+    assert code == 0
+    assert fits.getdata(cubes["cubes"][0]).shape == (len(cubes["images"]) // 2, 2, 33, 33)
+    _, uneven, _ = image(capsys, *place, *bands, "--counts-per-image", "100000", "--cube")
+    assert uneven["cubes"] == []
+    assert any("no cube of clean" in warning for warning in uneven["warnings"])
+    code, series, _ = image(capsys, *place, "--energy-range", "4-10", "--cadence", "60", "--uncertainty", "3", "--cube")
     assert code == 0
     assert len(series["images"]) > 2
     with fits.open(series["maps"][0]) as file:
         assert [hdu.name for hdu in file[1:]][:1] == ["UNCERTAINTY"]
+    assert fits.getdata(series["cubes"][0]).shape == (len(series["images"]), 1, 33, 33)
+    with fits.open(series["maps"][0]) as file:
         assert file[0].header["FLARE_ID"] == flare
     code, told, _ = image(capsys, "--archive", processed, "--flare", "2001010000")
     assert code == 1

@@ -38,6 +38,7 @@ def _image(options: argparse.Namespace) -> int:
         demand_of(options.counts_per_image, options.snr, options.cadence),
         options.uncertainty,
         Path(options.output),
+        options.cube,
     )
     if options.flare:
         payload = image_archived(open_named(options), options.flare, wanted, time_range=time_range)
@@ -134,6 +135,9 @@ def add_image(commands: Any) -> None:
     parser.add_argument("--cadence", type=positive, metavar="S", help="cut it into intervals of so many seconds")
     parser.add_argument(
         "--uncertainty", type=natural, default=0, metavar="N", help="maps of noise for the uncertainty of each map"
+    )
+    parser.add_argument(
+        "--cube", action="store_true", help="also one cube of each method, where every time has every energy"
     )
     parser.add_argument("--size", type=whole, default=129, help="pixels a side (default: %(default)s)")
     parser.add_argument("--pixel", type=positive, default=2.0, help="pixel size in arcsec (default: %(default)s)")
