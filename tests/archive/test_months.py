@@ -8,9 +8,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import xarray as xr
 from example_archive import add, day_of
+from example_cubes import make_dataset
 
 from stixflow.archive import Archive, collect, create_release, open_archive
 from stixflow.archive.months import stale_months
@@ -163,3 +165,17 @@ def test_months_of_few_days_or_several_energy_axes_are_not_joined(tmp_path: Path
     for day in _days(date(2022, 1, 28), date(2022, 2, 12)):
         add(archive, [day_of(day, n_energy=4 if day.day == 5 else 5)], day)
     assert stale_months(archive.catalog, archive.root) == []
+
+
+@pytest.mark.parametrize("product", ["ephemeris", "ql_background"])
+def test_other_products_that_are_asked_for_by_the_year(product: str, tmp_path: Path) -> None:
+    archive = open_archive(tmp_path / "archive", create=True)
+    for day in _days(date(2022, 1, 1), date(2022, 1, 11)):
+        values = {"n_time": 24, "step_s": 3600.0, "seed": day.day}
+        add(archive, [make_dataset(product, start=np.datetime64(day, "ns"), **values)], day)  # type: ignore[arg-type]
+    before = archive.cube(product, "2022-01-01", "2022-01-11").compute()
+    assert join(archive)["counts"] == {"months_joined": 1}
+    with reads() as counted:
+        after = archive.cube(product, "2022-01-01", "2022-01-11")
+    assert counted["list"] == 2
+    xr.testing.assert_identical(after.compute(), before)
