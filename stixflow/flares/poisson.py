@@ -122,6 +122,8 @@ def find_poisson(curve: Curve, *, false_alarms_per_day: float = FALSE_ALARMS_PER
     if not len(curve):
         return []
     field = _Field.of(curve)
+    if not (field.expected > 0).any():
+        return []
     threshold = score_of_rate(false_alarms_per_day, len(field.search), field.bin_s)
     free = np.ones(len(curve), dtype=np.bool_)
     finds: list[Find] = []
@@ -268,7 +270,9 @@ def _change_points(field: _Field, band: int, seed: _Seed, summit: int, reach: tu
     rise = np.maximum(np.minimum(CHANGE_SIGMAS * scatter, mean_rise), 0.05 * scatter)
     counts = field.curve.counts[band, low:high]
     gain = (counts * np.log1p(rise / np.maximum(mean, 1e-9)) - rise) / field.quiet.dispersion[band, low:high]
-    gain = np.where(field.curve.rcr[low:high] > 0, np.maximum(gain, 1.0), gain)
+    attenuated = field.curve.rcr[low:high] > 0
+    if not attenuated.all():
+        gain = np.where(attenuated, np.maximum(gain, 1.0), gain)
     at = summit - low
     back, back_spread = _walk(gain[: at + 1][::-1])
     on, on_spread = _walk(gain[at:])

@@ -147,7 +147,7 @@ def _minutes(curve: Curve) -> tuple[_Minutes, NDArray[np.intp]]:
     first = int(number[0])
     at = (number - first).astype(np.intp)
     size = int(at[-1]) + 1
-    plain = curve.rcr == 0
+    plain = _plain(curve)
     seconds = np.where(plain, curve.seconds, 0.0)
 
     def total(weights: Floats) -> Floats:
@@ -157,6 +157,12 @@ def _minutes(curve: Curve) -> tuple[_Minutes, NDArray[np.intp]]:
     bins = total(plain.astype(np.float64))
     exposure = total(seconds * curve.open_fraction)
     return _Minutes(first, counts, total(seconds), exposure, bins, bins >= LEAST_BINS), at
+
+
+def _plain(curve: Curve) -> Bools:
+    """Bins without attenuator; all, where it was never out."""
+    out = curve.rcr == 0
+    return out if out.any() else np.ones(len(out), dtype=np.bool_)
 
 
 def _windows(minutes: _Minutes, values: Floats, radius: int) -> tuple[NDArray[np.intp], Floats]:
@@ -230,7 +236,7 @@ def _quiet_dispersion(
     curve: Curve, minutes: _Minutes, at: NDArray[np.intp], quiet: Bools, expected: Floats, guess: Floats
 ) -> Floats:
     """Variance over mean of the bins of quiet minutes around each minute, drawn to the guess where there are few."""
-    plain = curve.rcr == 0
+    plain = _plain(curve)
     ratio = np.square(curve.counts - expected) / expected * plain
     sums = [np.asarray(np.bincount(at, weights=band, minlength=len(quiet)) * quiet, dtype=np.float64) for band in ratio]
     total = _box(np.stack(sums), SCATTER_RADIUS_MIN)

@@ -203,6 +203,14 @@ def test_a_test_of_the_attenuator_is_no_flare(quiet_curve: QuietCurve) -> None:
     assert detect(curve).empty
 
 
+def test_a_day_under_the_attenuator_is_searched_like_any_other(quiet_curve: QuietCurve, add_flare: AddFlare) -> None:
+    curve = add_flare(quiet_curve(5400), 2000, 900)
+    curve["rcr"][:] = 1
+    (flare,) = detect(curve).to_dict("records")
+    assert flare["flags"] == "A1"
+    assert not flare["goes_valid"]
+
+
 def test_gaps_are_told_and_long_ones_not_bridged(quiet_curve: QuietCurve, add_flare: AddFlare) -> None:
     curve = add_flare(quiet_curve(3600), 1500, 3000, decay=70)
     (short,) = detect(curve.isel(time=np.r_[0:1530, 1545:3600])).to_dict("records")
@@ -269,7 +277,7 @@ def test_two_peaks_in_one_minute_have_names_of_their_own(quiet_curve: QuietCurve
     assert not found["is_duplicate_id"].any()
 
 
-@pytest.mark.parametrize("bins", [0, 1, 7, 40, 400])
+@pytest.mark.parametrize("bins", [0, 1, 4, 7, 40, 400])
 def test_short_curves_have_all_columns(bins: int, quiet_curve: QuietCurve) -> None:
     found = detect(quiet_curve(bins), distance_au=1.0)
     assert found.empty
