@@ -2,15 +2,17 @@
 
     python benchmarks/bench_layout.py FITS... [--quick] [--json]
 
-FITS are official level-1 pixel files (xray-cpd) or light curves. Each cube is written by Zarr in memory with every layout
-and codec: size, CPU time to write, to read all, to read a minute of all energies and one energy of all times, and the
-objects that it takes; best of three. Then the size of the store that `stixflow` writes beside the file and its gzip.
+FITS are official level-1 pixel files (xray-cpd) or light curves. First the size of the store that `stixflow` writes
+beside the file and its gzip, and the CPU time to open it and read its counts, beside astropy and, where it is installed,
+stixpy. Then each cube is written by Zarr in memory with every layout and codec: size, CPU time to write, to read all, to
+read a minute of all energies and one energy of all times, and the objects that it takes. Best of three.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import importlib.util
 import json
 import os
 import sys
@@ -26,11 +28,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import xarray as xr
 import zarr
+from astropy.io import fits
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from stixflow.cubes.store import write_store
+from stixflow.cubes.store import open_store, write_store
 from stixflow.fits import read_level1
 
 CODECS: dict[str, Any] = {
@@ -84,7 +87,12 @@ def _measure(path: Path, most: int) -> Iterator[dict[str, Any]]:
 
 def _sizes(path: Path, dataset: xr.Dataset) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        record = write_store(Path(folder) / "a.zarr", [dataset])
+        place = Path(folder) / "a.zarr"
+        record = write_store(place, [dataset])
+        seconds = {"store_ms": _best(lambda: open_store(place)["counts"].values)}
+    seconds["astropy_ms"] = _best(lambda: _read_astropy(path))
+    if importlib.util.find_spec("stixpy"):
+        seconds["stixpy_ms"] = _best(lambda: _read_stixpy(path))
     raw = path.read_bytes()
     return {
         "file": path.name,
@@ -93,7 +101,21 @@ def _sizes(path: Path, dataset: xr.Dataset) -> dict[str, Any]:
         "fits_gz_kB": round(len(gzip.compress(raw, 6)) / 1e3),
         "store_kB": round(record.n_bytes / 1e3),
         "objects": record.n_objects,
+        **seconds,
     }
+
+
+def _read_astropy(path: Path) -> object:
+    with fits.open(path, memmap=False) as hdus:
+        return np.asarray(hdus["DATA"].data["counts"]).sum()
+
+
+def _read_stixpy(path: Path) -> object:
+    from stixpy.product import Product
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Product(path)
 
 
 def _try(counts: NDArray[Any], layout: str, codec: str) -> dict[str, Any]:
@@ -104,8 +126,15 @@ def _try(counts: NDArray[Any], layout: str, codec: str) -> dict[str, Any]:
 
     def write() -> dict[str, Any]:
         held: dict[str, Any] = {}
-        array = zarr.create_array(MemoryStore(held), shape=counts.shape, chunks=chunks, shards=shards,
-                                  dtype=counts.dtype, compressors=[CODECS[codec]], config={"write_empty_chunks": True})  # fmt: skip
+        array = zarr.create_array(
+            MemoryStore(held),
+            shape=counts.shape,
+            chunks=chunks,
+            shards=shards,
+            dtype=counts.dtype,
+            compressors=[CODECS[codec]],
+            config={"write_empty_chunks": True},
+        )
         array[...] = counts
         return held
 

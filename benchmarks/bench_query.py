@@ -87,7 +87,11 @@ def _measure(name: str, archive: Archive, days: int) -> None:
         archive.lightcurves(FIRST, stop).sel(time=slice(middle, middle + np.timedelta64(1, "h")))["counts"].load()
 
     cube = archive.lightcurves(FIRST, stop)
-    for what, function in (("open", opened), ("read counts", lambda: cube["counts"].compute()), ("open, one hour", hour)):
+    for what, function in (
+        ("open", opened),
+        ("read counts", lambda: cube["counts"].compute()),
+        ("open, one hour", hour),
+    ):
         seconds = min(_timed(function) for _ in range(3))
         _say(f"{name:16s} {what:14s} {seconds:6.3f} s")
 
