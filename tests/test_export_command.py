@@ -11,7 +11,7 @@ import xarray as xr
 
 import stixflow
 from stixflow import cli
-from stixflow.fits import read_level1
+from stixflow.fits import read_level1, read_origin
 
 
 def run(capsys: pytest.CaptureFixture[str], archive: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
@@ -53,6 +53,11 @@ def test_requests_as_they_are(processed: Path, tmp_path: Path, capsys: pytest.Ca
             (path,) = folder.iterdir()
             assert code == 0
             assert path.name.endswith(f"_V02_{request_id:010d}-{cube.attrs['seq_control']:05d}.fits.gz")
+            origin = read_origin(path)
+            assert len(origin.packets) == len(origin.substructures) > 0
+            assert sum(origin.substructures) >= cube.sizes["time"] or cube.attrs["ssid"] == 24
+            assert all(name.endswith(".xml") for name in origin.raw_files)
+            assert origin.raw_files
             again = read_level1(path)
             for name in ("counts", "triggers", "rcr", "detector_mask", "pixel_mask", "counts_skm", "timedel"):
                 assert np.array_equal(again[name].values, cube[name].values), name

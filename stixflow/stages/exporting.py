@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import xarray as xr
 
 from stixflow.archive import Archive, Partition, open_archive
 from stixflow.cubes.store import open_store
-from stixflow.errors import NotFound, UsageError
+from stixflow.errors import NotFound, StoreError, UsageError
 from stixflow.fits import EXPORTED, Origin, level1_name, write_level1
-from stixflow.time import TimeRange, to_utc
+from stixflow.jobs.kept import read_kept
+from stixflow.telemetry import Packets, concat, decode
+from stixflow.time import TICKS_PER_SECOND, TimeRange, to_utc
 
 _OF_REQUESTS = ("sci_pixels", "sci_spectrogram")
 _DAY = np.timedelta64(1, "D")
@@ -86,7 +88,7 @@ def _write(
         dataset,
         version=version,
         ephemeris=_ephemeris(archive, item),
-        provenance=Origin(history=_history(item)),
+        provenance=_origin(archive, item),
     )
     times = dataset["time"].values[[0, -1]]
     return {
@@ -111,6 +113,33 @@ def _ephemeris(archive: Archive, item: Partition) -> xr.Dataset | None:
         return None
     near = np.abs(ephemeris["time"].values - middle).min() < np.timedelta64(1, "h")
     return ephemeris if near else None
+
+
+def _origin(archive: Archive, item: Partition) -> Origin:
+    """Telemetry files of a partition, and for a request its packets, as far as they are still kept."""
+    sets = archive.catalog.packet_sets(item.product, item.key)
+    of_sets = {one.file_digest for one in sets}
+    names = tuple(sorted(str(row["name"]) for row in archive.catalog.files() if row["digest"] in of_sets))
+    known: dict[str, Any] = {}
+    if item.request_id is not None and sets:
+        try:
+            known = _packets([Packets.from_bytes(read_kept(archive.root, one.path, one.digest)) for one in sets])
+        except StoreError:
+            known = {}
+    return Origin(raw_files=names, history=_history(item), **known)
+
+
+def _packets(pieces: Sequence[Packets]) -> dict[str, Any]:
+    records = next((one for one in decode(concat(pieces)).values() if one.sequence_count.size), None)
+    if records is None:
+        return {}
+    stamp = divmod(int(records["time_stamp"][0]), TICKS_PER_SECOND)
+    return {
+        "packets": tuple(records.sequence_count.tolist()),
+        "substructures": tuple(records.lengths("num_substructures").tolist()),
+        "packet_id": int(records["tc_packet_id"][0]),
+        "time_stamp": stamp[0] + stamp[1] / 65535.0,
+    }
 
 
 def _history(item: Partition) -> tuple[str, ...]:
