@@ -12,6 +12,7 @@ sums over it. It also knows that flares are on the disk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -53,6 +54,8 @@ _LARGEST_STEP = 50.0
 _SECOND_STEPS_RSUN = 4
 _RADIUS_CLASSES = 1.06
 _LARGEST_BLOCK = 1 << 23
+_NEWTON_STEPS = 6
+_STARTS = ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class CflLocations:
     second_probability: FloatArray
     """That a second source contributes."""
     second_part: FloatArray
-    """Part of the fluence that the second source gives in the best model; 0 without one."""
+    """Part of the fluence that the second source gives in the best model; 0 where one source is likelier."""
     ambiguous: NDArray[np.bool_]
     """Whether the flare is further than 200 arcsec from the position with a probability of at least 0.32."""
 
@@ -291,8 +294,11 @@ def locate_cfl(
         for first in range(0, len(index), size):
             block = index[first : first + size]
             some = data.take(block)
-            results[block] = [_conclude(posterior) for posterior in search.posteriors(some)]
-    x, y, sigma_x, sigma_y, correlation, chi2, second, part, far = results.T
+            posteriors = search.posteriors(some)
+            reach = float(search.axis[1] - search.axis[0])
+            results[block, :8] = [_conclude(posterior) for posterior in posteriors]
+            results[block, 8] = _least_chi2(some, posteriors, reach, mask)
+    x, y, sigma_x, sigma_y, correlation, second, part, far, chi2 = results.T
     return CflLocations(x, y, sigma_x, sigma_y, correlation, chi2, second, part, far >= AMBIGUOUS_PROBABILITY)
 
 
@@ -355,8 +361,10 @@ class _Parts(NamedTuple):
     y: FloatArray
     weight: FloatArray
     second_probability: float
+    best: int
+    """Place of the flare in the best model."""
     second_part: float
-    chi2: float
+    second_area: FloatArray
 
 
 class _Search(NamedTuple):
@@ -377,26 +385,25 @@ class _Search(NamedTuple):
 
     def posteriors(self, data: _Data) -> list[_Parts]:
         likelihood = _log_likelihood(self.log_area, self.total, data)
-        return [self._parts(row, data, i) for i, row in enumerate(likelihood)]
+        return [self._parts(row) for row in likelihood]
 
-    def _parts(self, row: NDArray[np.float32], data: _Data, i: int) -> _Parts:
+    def _parts(self, row: NDArray[np.float32]) -> _Parts:
         places = len(self.x)
-        best = int(row.argmax())
-        weights = np.exp(row - row[best])
+        weights = np.exp(row - row.max())
         alone = (1 - _SECOND_PROBABILITY) * weights[:places].astype(np.float64)
         pairs = _SECOND_PROBABILITY * weights[places:].reshape(places, -1).mean(axis=1, dtype=np.float64)
         weight = alone + pairs
-        model, part = self._model(best)
         chance = float(pairs.sum() / weight.sum())
-        return _Parts(self.x, self.y, weight / weight.sum(), chance, part, _chi2(model, data, i))
+        best = int(row[:places].argmax()) if chance < 0.5 else places + int(row[places:].argmax())
+        place, share, other = self._model(best)
+        return _Parts(self.x, self.y, weight / weight.sum(), chance, place, share, other)
 
-    def _model(self, best: int) -> tuple[FloatArray, float]:
-        """Expected area of one model, and the part of its second source."""
+    def _model(self, best: int) -> tuple[int, float, FloatArray]:
+        """Place of the flare in one model, part of its second source, and expected area of that."""
         if best < len(self.x):
-            return self.first[best], 0.0
+            return best, 0.0, self.second[0]
         place, part, second = np.unravel_index(best - len(self.x), (len(self.x), len(_SECOND_PARTS), len(self.second)))
-        share = float(_SECOND_PARTS[part])
-        return (1 - share) * self.first[place] + share * self.second[second], share
+        return int(place), float(_SECOND_PARTS[part]), self.second[second]
 
 
 @lru_cache(maxsize=2)
@@ -440,13 +447,46 @@ def _log_likelihood(log_area: NDArray[np.float32], total: NDArray[np.float32], d
     return np.asarray(likelihood)
 
 
-def _chi2(area: FloatArray, data: _Data, i: int) -> float:
+def _least_chi2(data: _Data, posteriors: list[_Parts], reach: float, mask: CflMask) -> FloatArray:
+    """Least χ² over its degrees of freedom of each best model, the flare moved between the grid points (Newton)."""
+    start = np.array([(one.x[one.best], one.y[one.best]) for one in posteriors])
+    share = np.array([one.second_part for one in posteriors])[:, None]
+    other = np.array([one.second_area for one in posteriors])
+    n_pixels = data.counts.shape[1]
+
+    def residuals(place: FloatArray) -> FloatArray:
+        first = expected_area(place[:, 0], place[:, 1], mask=mask, n_pixels=n_pixels)
+        return _residuals((1 - share) * first + share * other, data)
+
+    # Where a column is dark the gradient vanishes: start on all sides of the grid point.
+    least = [_newton(residuals, start + reach * np.array(shift), reach) for shift in _STARTS]
+    return np.asarray(np.min(least, axis=0) / (n_pixels - 2))
+
+
+def _newton(residuals: Callable[[FloatArray], FloatArray], start: FloatArray, reach: float) -> FloatArray:
+    """Sum of squared residuals at its minimum near `start` (flare, 2), damped Gauss-Newton."""
+    place, damping = start, np.full((len(start), 1, 1), 1e-3)
+    residual = residuals(place)
+    for _ in range(_NEWTON_STEPS):
+        jacobian = np.stack([residuals(place + shift) - residual for shift in np.eye(2)], axis=-1)
+        normal = np.einsum("npi,npj->nij", jacobian, jacobian)
+        normal += np.eye(2) * (damping * normal.trace(axis1=1, axis2=2)[:, None, None] + 1e-9)
+        gradient = np.einsum("npi,np->ni", jacobian, residual)
+        trial = np.clip(place - np.linalg.solve(normal, gradient[..., None])[..., 0], start - reach, start + reach)
+        new = residuals(trial)
+        better = ((new**2).sum(axis=1) < (residual**2).sum(axis=1))[:, None]
+        place, residual = np.where(better, trial, place), np.where(better, new, residual)
+        damping = np.where(better[..., None], damping / 5, damping * 5)
+    return np.asarray((residual**2).sum(axis=1))
+
+
+def _residuals(area: FloatArray, data: _Data) -> FloatArray:
+    """Differences of counts and model over their errors, at the most probable fluence."""
     shape = 1 / _FLUENCE_ERROR**2
-    counts = data.counts[i]
-    worth = data.worth[i]
-    fluence = (counts.sum() * worth + shape) / (area.sum() * worth + shape / data.fluence[i])
-    model = fluence * area
-    return float(((counts - model) ** 2 / (model + (_PIXEL_ERROR * model) ** 2)).sum() / (counts.size - 2))
+    worth = data.worth[:, None]
+    total, lit = data.counts.sum(axis=1, keepdims=True), area.sum(axis=1, keepdims=True)
+    model = area * (total * worth + shape) / (lit * worth + shape / data.fluence[:, None])
+    return np.asarray((data.counts - model) / np.sqrt(model + (_PIXEL_ERROR * model) ** 2))
 
 
 def _conclude(posterior: _Parts) -> tuple[float, ...]:
@@ -456,5 +496,4 @@ def _conclude(posterior: _Parts) -> tuple[float, ...]:
     sigma_x, sigma_y = float(np.sqrt(weight @ dx**2)), float(np.sqrt(weight @ dy**2))
     correlation = float(weight @ (dx * dy)) / (sigma_x * sigma_y) if sigma_x * sigma_y > 0 else 0.0
     far = float(weight[np.hypot(dx, dy) > FAR_ARCSEC].sum())
-    return (x, y, sigma_x, sigma_y, correlation, posterior.chi2, posterior.second_probability,
-            posterior.second_part, far)  # fmt: skip
+    return x, y, sigma_x, sigma_y, correlation, posterior.second_probability, posterior.second_part, far

@@ -62,7 +62,6 @@ def test_bright_flares_come_out_where_they_are(x, y, n_pixels, seed):
     found = cfl.locate_cfl(_sample(x, y, 2000.0, seed, n_pixels)[None], 2000.0, rsun_arcsec=_RSUN)
     assert np.abs(found.x[0] - x) < 4.5 * max(found.sigma_x[0], 25.0)
     assert np.abs(found.y[0] - y) < 4.5 * max(found.sigma_y[0], 25.0)
-    assert found.chi2[0] < 8.0  # the grid of places is 48 arcsec wide
 
 
 def test_errors_are_those_of_the_counts():
@@ -74,6 +73,8 @@ def test_errors_are_those_of_the_counts():
     found = cfl.locate_cfl(counts, fluence * rng.normal(1, 0.01, 200), rsun_arcsec=_RSUN)
     for pull in ((found.x - x) / found.sigma_x, (found.y - y) / found.sigma_y):
         assert 0.7 < np.percentile(np.abs(pull), 68) < 1.25
+    assert 0.3 < np.median(found.chi2) < 1.5
+    assert np.percentile(found.chi2, 95) < 3.0
 
 
 def test_second_source_is_seen_and_pulls_the_first_less(monkeypatch):
