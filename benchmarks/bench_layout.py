@@ -3,9 +3,9 @@
     python benchmarks/bench_layout.py FITS... [--quick] [--json]
 
 FITS are official level-1 pixel files (xray-cpd) or light curves. First the size of the store that `stixflow` writes
-beside the file and its gzip, and the CPU time to open it and read its counts, beside astropy and, where it is installed,
-stixpy. Then each cube is written by Zarr in memory with every layout and codec: size, CPU time to write, to read all, to
-read a minute of all energies and one energy of all times, and the objects that it takes. Best of three.
+beside the file and its gzip, and the CPU time to open it and read its counts, beside astropy and, where it is there,
+stixpy. Then each cube is written by Zarr in memory with every layout and codec: size, CPU time to write, to read all,
+to read a minute of all energies and one energy of all times, and the objects that it takes. Best of three.
 """
 
 from __future__ import annotations

@@ -421,7 +421,9 @@ def _plain_root(root: str | os.PathLike[str]) -> str:
 def _sqlite_url(root: str, *, create: bool) -> str:
     if "://" in root:
         raise UsageError(
-            f"{root} has no place for SQLite", expected="the URL of its catalog", advice="give catalog=postgresql://..."
+            f"{root} has no place for SQLite",
+            expected="the URL of its catalog",
+            advice="give catalog=, or --catalog, as postgresql+psycopg://HOST/NAME",
         )
     path = Path(root) / CATALOG_NAME
     if create:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from example_cubes import make_dataset
 from example_delivery import DAYS, assert_balanced, published
 from services.s3 import Bucket
 
+from stixflow import cli
 from stixflow.archive import Archive, collect, open_archive
 from stixflow.compute import Serial
 from stixflow.cubes.files import local_copy, open_files
@@ -215,3 +217,16 @@ def test_a_bucket_that_is_not_there(tmp_path: Path, s3: Bucket) -> None:
     with pytest.raises(StoreError, match="is in no bucket"):
         add(archive, [day_of(MADE_DAYS[0])], MADE_DAYS[0])
     assert archive.catalog.partitions() == []
+
+
+def test_the_command_line_takes_a_bucket_and_a_catalog(
+    s3: Bucket, delivery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--archive", f"{s3.url}/cli", "--catalog", f"sqlite:///{tmp_path}/c.sqlite"]
+    assert cli.main(["ingest", "--serial", "--quiet", str(delivery / "ephemeris"), *place]) == 0
+    capsys.readouterr()
+    assert cli.main(["status", "--json", *place]) == 0
+    assert json.loads(capsys.readouterr().out)["products"]["ephemeris"]["partitions"] == 2
+    assert cli.main(["verify", *place]) == 0
+    assert cli.main(["status", "--archive", f"{s3.url}/cli"]) == 2
+    assert "--catalog" in capsys.readouterr().err
