@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from example_delivery import process
 
 import stixflow
 from stixflow import cli
-from stixflow.fits import read_level1, read_origin
+from stixflow.fits import compare_files, read_level1, read_origin
+from stixflow.simulate import replay
 
 
 def run(capsys: pytest.CaptureFixture[str], archive: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
@@ -61,6 +63,28 @@ def test_requests_as_they_are(processed: Path, tmp_path: Path, capsys: pytest.Ca
             again = read_level1(path)
             for name in ("counts", "triggers", "rcr", "detector_mask", "pixel_mask", "counts_skm", "timedel"):
                 assert np.array_equal(again[name].values, cube[name].values), name
+
+
+REAL = (
+    "data/l1/solo_L1_stix-sci-xray-cpd_20240308T193915-20240308T203235_V02_2403087339-57240.fits",
+    "data/spectrograms/solo_L1_stix-sci-xray-spec_20230319T175504-20230320T000014_V02_2303197888-65462.fits",
+)
+
+
+def test_official_files_come_back_through_telemetry(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay([shared / name for name in REAL], tmp_path / "telemetry")
+    process(tmp_path / "archive", tmp_path / "telemetry", stages=("ingest", "cubes"))
+    for name in REAL:
+        request_id = int(name.rpartition("_")[2].split("-")[0])
+        code, _ = run(capsys, tmp_path / "archive", "--request", request_id, "--output", tmp_path / "files")
+        assert code == 0
+        found = compare_files(shared / name, tmp_path / "files" / Path(name).name)
+        assert {(one.hdu, one.name) for one in found if one.hdu != "PRIMARY"} == {
+            *(("CONTROL", what) for what in ("packet", "raw_file", "parent", "time_stamp")),
+            *(("IDB_VERSIONS", what) for what in ("version", "obt_start", "obt_end")),
+        }
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,13 @@ UNKNOWN = 0xFFFF
 """Packet numbers that are not known; marked by TNULL."""
 
 _Array = NDArray[Any]
-_CS = 10_000_000
 _NUMBERS_AT_ONCE = 1 << 20
 _FINE_OF_OFFICIAL = 65535.0
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When the measurements began and ended, and each of their bins in hundredths of a second since."""
+    """When the measurements began and ended, and each of their bins in hundredths of an onboard second since."""
 
     begin: np.datetime64
     end: np.datetime64
@@ -45,13 +44,13 @@ class Span:
         begin = (start[0] + np.timedelta64(500_000, "ns")).astype("datetime64[ms]").astype("datetime64[ns]")
         end_scet = int(scet[-1]) + round(float(seconds[-1]) * TICKS_PER_SECOND)
         clock = np.diff(scet_to_utc([int(scet[0]), end_scet]))[0]
-        since = (dataset["time"].values - begin).astype(np.int64)
+        hundredths = (scet - scet[0]) * (100 / TICKS_PER_SECOND) + seconds * 50
         return cls(
             begin=begin,
             end=begin + clock,
             begin_scet=int(scet[0]),
             end_scet=end_scet,
-            time=np.rint(np.maximum(since, 0) / _CS).astype(np.uint32),
+            time=np.rint(np.maximum(hundredths, 0)).astype(np.uint32),
             timedel=np.rint(seconds * 100).astype(np.uint32),
         )
 
