@@ -15,6 +15,7 @@ from stixflow.archive.layout import check_path
 from stixflow.cubes.files import open_files
 from stixflow.cubes.store import count_boxes, open_store
 from stixflow.errors import StixflowError
+from stixflow.time import TimeRange
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -58,7 +59,8 @@ def image(job: ImageJob) -> Imaged:
     from stixflow.flares import ImagingWindow
     from stixflow.imaging import image_source
 
-    pixels, background = open_box(job.pixels, job.peak), job.background and open_box(job.background)
+    pixels = open_box(job.pixels, job.peak)
+    background = open_box(job.background) if job.background else None
     windows = {energies: _window(pixels, job, energies) for energies in job.energy_ranges}
     chosen = [window for window in windows.values() if isinstance(window, ImagingWindow)]
     skipped = {_band(energies): window for energies, window in windows.items() if isinstance(window, str)}
@@ -67,11 +69,12 @@ def image(job: ImageJob) -> Imaged:
     source = image_source(
         pixels,
         [(window.time_range, window.energy_range) for window in chosen],
-        background=background or None,
+        background=background,
         ephemeris=open_store(job.ephemeris).load() if job.ephemeris else None,
         methods=job.methods,
     )
-    location = _location_row(job, source)
+    window = chosen[0].time_range
+    location = _location_row(job, source) | _sun_row(source, window) | _cfl_row(pixels, background, source, window)
     rows = [
         _write_image(job, source, stack, found, index, location)
         for stack, found in zip(source.images, source.sources, strict=True)
@@ -124,6 +127,58 @@ def _location_row(job: ImageJob, source: SourceImages) -> dict[str, Any]:
         "background_reason": job.background_reason,
         "pointing": source.pointing.source if source.pointing else "unknown",
         "warnings": "; ".join(source.warnings),
+    }
+
+
+def _sun_row(source: SourceImages, window: TimeRange) -> dict[str, Any]:
+    """Place the flare on the Sun and in the sky of the Earth; nothing where the pointing is unknown."""
+    from stixflow.ephemeris import place_on_sun
+
+    if source.hpc is None or source.observer is None:
+        return {}
+    place = place_on_sun(source.hpc, source.observer, window.middle)
+    return {
+        "hgs_lon": float(place.hgs_lon_deg),
+        "hgs_lat": float(place.hgs_lat_deg),
+        "hgc_lon": float(place.hgc_lon_deg),
+        "hgc_lat": float(place.hgc_lat_deg),
+        "x_hpc_earth": float(place.hpc_earth_x),
+        "y_hpc_earth": float(place.hpc_earth_y),
+        "is_on_disk": bool(place.on_disk),
+        "is_visible_from_earth": bool(place.visible_from_earth),
+        "earth_delay_s": float(place.delay_s),
+    }
+
+
+def _cfl_row(
+    pixels: xr.Dataset, background: xr.Dataset | None, source: SourceImages, window: TimeRange
+) -> dict[str, Any]:
+    """Locate the flare by the coarse flare locator, which knows no sidelobes; nothing where it was not sent."""
+    from stixflow.ephemeris import hpc_to_stix
+    from stixflow.flares import cfl_counts, locate_cfl
+
+    if source.observer is None:
+        return {}
+    try:
+        seen = cfl_counts(pixels, window, background=background)
+        center = {} if source.pointing is None else {"center": tuple(hpc_to_stix((0.0, 0.0), source.pointing).tolist())}
+        found = locate_cfl(
+            seen.counts[None],
+            np.atleast_1d(seen.fluence),
+            rsun_arcsec=source.observer.rsun_arcsec,
+            variance=seen.variance[None],
+            mask=seen.mask,
+            **center,
+        )
+    except StixflowError as error:
+        return {"cfl_problem": str(error)}
+    return {
+        "x_cfl": float(found.x[0]),
+        "y_cfl": float(found.y[0]),
+        "sigma_x_cfl": float(found.sigma_x[0]),
+        "sigma_y_cfl": float(found.sigma_y[0]),
+        "is_cfl_ambiguous": bool(found.ambiguous[0]),
+        "cfl_sigmas": float(found.sigmas_from(source.location.x, source.location.y)[0]),
     }
 
 
