@@ -32,7 +32,8 @@ def list_table(archive: Archive, name: str, start: object = None, stop: object =
     Parameters
     ----------
     name
-        ``files``: the input files with their packets and the days they hold; ``products``: every partition that readers
+        ``files``: the input files with their packets and the days they hold; ``packets``: how many are kept of each
+        product and day, request or, where they have no cube, type; ``products``: every partition that readers
         see, the catalog of the whole mission; ``flares``; ``images``; ``requests``; ``quarantine``; ``runs``.
 
     Raises
@@ -92,8 +93,24 @@ def _during(frame: pd.DataFrame, column: str, start: object, stop: object) -> pd
     return frame.reset_index(drop=True)
 
 
+def _packets(archive: Archive, start: object, stop: object) -> pd.DataFrame:
+    rows = [
+        {"product": item.product, "key": item.key, "packets": item.n_packets, "sets": 1}
+        for item in archive.catalog.packet_sets()
+        if not _is_day(item.key) or _is_within(item.key, start, stop)
+    ]
+    frame = pd.DataFrame(rows, columns=["product", "key", "packets", "sets"])
+    return frame.groupby(["product", "key"], as_index=False).sum()
+
+
+def _is_within(day: str, start: object, stop: object) -> bool:
+    moment = pd.Timestamp(day)
+    return (start is None or moment >= _day(start)) and (stop is None or moment < pd.Timestamp(to_utc(stop)))
+
+
 TABLES: Mapping[str, Callable[[Archive, Any, Any], pd.DataFrame]] = {
     "files": _files,
+    "packets": _packets,
     "products": _products,
     "flares": lambda archive, start, stop: archive.flares(start, stop),
     "images": lambda archive, start, stop: archive.images(start=start, stop=stop),

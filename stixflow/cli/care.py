@@ -162,10 +162,11 @@ def add_catalog(commands: Any) -> None:
         "catalog",
         _catalog,
         "list or export a table of the catalog",
-        "files: the input files with their packets; products: every partition, the catalog of the whole mission.\n\n"
+        "files: the input files with their books; packets: how many are kept, by day or request; products: every\n"
+        "partition, the catalog of the whole mission.\n\n"
         "Example:\n  stixflow catalog flares --start 2022-01-01 --stop 2023-01-01 --format fits --output flares.fits",
     )
-    tables = ("files", "products", "flares", "images", "requests", "quarantine", "runs")
+    tables = ("files", "packets", "products", "flares", "images", "requests", "quarantine", "runs")
     parser.add_argument("table", choices=tables)
     parser.add_argument("--start", help="first time, UTC")
     parser.add_argument("--stop", help="time after the last one, UTC")

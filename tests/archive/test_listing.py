@@ -37,6 +37,15 @@ def test_files_know_their_days(archive: Archive) -> None:
     assert list_table(archive, "files", stop="2022-06-15")["name"].tolist() == []
 
 
+def test_packets_by_product_and_day(archive: Archive) -> None:
+    frame = list_table(archive, "packets")
+    assert frame["packets"].sum() == sum(item.n_packets for item in archive.catalog.packet_sets())
+    light = frame[frame["product"] == "ql_lightcurve"]
+    assert light["key"].tolist() == list(DAYS)
+    later = list_table(archive, "packets", DAYS[1])
+    assert later.loc[later["product"] == "ql_lightcurve", "key"].tolist() == [DAYS[1]]
+
+
 @pytest.mark.parametrize("name", list(TABLES))
 def test_every_table_goes_out_in_every_format(archive: Archive, name: str, tmp_path: Path) -> None:
     frame = list_table(archive, name)
