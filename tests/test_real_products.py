@@ -172,6 +172,22 @@ def test_packets_that_cross_midnight_give_each_day_its_samples(product: str, tmp
     assert len(np.unique(found["time"].values.astype("datetime64[D]"))) == 2
 
 
+def test_a_packet_of_several_days_is_in_each_of_them(tmp_path: Path) -> None:
+    """Flare flags in steps of 17 minutes: one packet holds more than two days, and counts once."""
+    records = flareflag(200)
+    records["integration_time"][:] = 10199
+    end = int(records["scet_coarse"][0]) + 200 * 1020 << 16
+    records.header[0, 10:16] = np.frombuffer(end.to_bytes(6, "big"), np.uint8)
+    (tmp_path / "long.bin").write_bytes(encode(records))
+    report = process(tmp_path / "archive", tmp_path / "long.bin", stages=CUBES)
+    assert report["balance"]["used"] == 1
+    archive = open_archive(tmp_path / "archive")
+    days = archive.catalog.partitions("ql_flareflag")
+    assert len(days) >= 3
+    found = archive.cube("ql_flareflag", days[0].day, days[-1].day + timedelta(days=1))
+    assert np.array_equal(found["loc_y"], records["location_y"])
+
+
 @pytest.mark.parametrize("name", ["l0_22635", "l2_22634"])
 def test_a_request_is_completed_when_its_missing_packet_comes(shared: Path, tmp_path: Path, name: str) -> None:
     packets = read_packets(shared / f"oracle/telemetry/requests/{name}.bin")

@@ -31,7 +31,7 @@ def replay(
     Parameters
     ----------
     paths
-        Light curves, pixel data and spectrograms, level 1.
+        Files of level 1 of every product that `packetise` lays out, with numbers as they were decompressed.
     out_dir
         Folder to write to; made if it is not there.
     container
