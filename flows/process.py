@@ -23,6 +23,7 @@ def run_process(
     catalog: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    detector: str | None = None,
 ) -> dict[str, Any]:
     """Run the flow in this process and return its report.
 
@@ -35,12 +36,12 @@ def run_process(
 
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        report: dict[str, Any] = process_flow()(paths, archive, workers, progress, catalog)
+        report: dict[str, Any] = process_flow()(paths, archive, workers, progress, catalog, detector)
     return report
 
 
 def process_flow() -> Any:
-    """Return the Prefect flow ``process(paths, archive, workers, progress, catalog)``."""
+    """Return the Prefect flow ``process(paths, archive, workers, progress, catalog, detector)``."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
@@ -51,10 +52,13 @@ def process_flow() -> Any:
         workers: int | None = None,
         progress: Progress | None = None,
         catalog: str | None = None,
+        detector: str | None = None,
     ) -> dict[str, Any]:
         with (
             compute.open_cluster(workers) as pool,
-            stages.open_run(archive, pool=pool, catalog=catalog, progress=progress, command="process") as run,
+            stages.open_run(
+                archive, pool=pool, catalog=catalog, progress=progress, command="process", detector=detector
+            ) as run,
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():
                 # A stage is bound to its run: Prefect sees no argument that it would have to hash or store.

@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,7 @@ class Settings(BaseModel):
     memory_limit: str = Field("auto", description="memory of one worker, as 2GB")
     serial: bool = Field(False, description="compute in this process, without a cluster")
     scheduler: str | None = Field(None, description="address of a running Dask scheduler to use instead")
+    detector: Literal["snip", "poisson"] = Field("snip", description="how flares are found: see docs/flares.md")
     batch_seconds: float = Field(2.0, gt=0, description="how long a batch of jobs should take on a worker")
 
 

@@ -60,6 +60,8 @@ def operational(shared: Path) -> pd.DataFrame:
 
 
 def test_every_peak_of_the_operational_detector_is_found(archive: Archive, shared: Path) -> None:
+    with open_run(archive.root, pool=Serial(), command="test", detector="poisson") as run:
+        find_flares(run)
     found = archive.flares("2021-06-06", "2021-06-07")
     assert set(found["method"]) == {"poisson"}
     listed = operational(shared)
@@ -70,7 +72,7 @@ def test_every_peak_of_the_operational_detector_is_found(archive: Archive, share
 
 def test_flare_2106061127_is_that_of_the_operational_list(archive: Archive, shared: Path) -> None:
     with open_run(archive.root, pool=Serial(), command="test") as run:
-        find_flares(run, "snip")
+        find_flares(run)
     listed = operational(shared)
     listed = listed[listed["is_major"]]
     found = archive.flares("2021-06-06", "2021-06-07").set_index("flare_id")

@@ -51,6 +51,22 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole, help="worker processes; default one a core")
 
 
+def add_detector(parser: argparse.ArgumentParser) -> None:
+    """Add how flares are found."""
+    parser.add_argument(
+        "--detector",
+        choices=("snip", "poisson"),
+        help="snip: as the mission's own list (default); poisson: likelihood on all bands, finds fainter flares",
+    )
+
+
+def detector_of(options: argparse.Namespace) -> str:
+    """Return the detector that the options, the environment or the settings file name."""
+    from stixflow.settings import load_settings
+
+    return load_settings(detector=getattr(options, "detector", None)).detector
+
+
 def add_paths(parser: argparse.ArgumentParser) -> None:
     """Add the input files."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="telemetry or ephemeris files, or folders of them")

@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stixflow.cli.options import add_archive, command, energy_range, natural, open_named, positive, span, whole
+from stixflow.cli.options import (
+    add_archive,
+    add_detector,
+    command,
+    energy_range,
+    natural,
+    open_named,
+    positive,
+    span,
+    whole,
+)
 from stixflow.cli.output import emit, emit_frame
 from stixflow.cli.processing import process_here
 
@@ -88,6 +98,7 @@ def add_flares(commands: Any) -> None:
     parser.add_argument("--start", help="first time, UTC (default: the first flare)")
     parser.add_argument("--stop", help="time after the last one, UTC")
     parser.add_argument("--detect", action="store_true", help="detect again first, on days whose light curve is new")
+    add_detector(parser)
     add_archive(parser)
     parser.set_defaults(serial=True, workers=None, paths=[])
 

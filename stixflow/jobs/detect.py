@@ -21,7 +21,7 @@ class DetectJob:
     partition_id: int
     url: str
     distance_au: float | None
-    method: str = "poisson"
+    method: str
     context: tuple[str, ...] = ()
 
 

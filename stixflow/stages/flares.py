@@ -8,26 +8,28 @@ from datetime import date, timedelta
 from stixflow import jobs
 from stixflow.archive import Partition
 from stixflow.archive.layout import day_key
+from stixflow.ephemeris import distance_au
 from stixflow.provenance import input_digest
 from stixflow.stages.run import Run
+from stixflow.time import TimeRange
 
 AU_M = 149_597_870_700.0
-METHOD = "poisson"
 _STAGE = "flares"
 _DETECTOR = 2
 """Raised when the detector finds other flares in the same data, so that all days are searched again."""
 
 
-def find_flares(run: Run, method: str = METHOD) -> None:
-    """Search every day whose light curve, neighbouring days or distance are not those it was searched with."""
+def find_flares(run: Run) -> None:
+    """Search every day whose light curve, neighbours, distance or detector are not those it was searched with."""
+    method = run.detector
     catalog = run.archive.catalog
     searched = catalog.done(_STAGE)
-    distances = _distances(run)
+    measured = _distances(run)
     todo, digests = [], {}
     days = {day.key: day for day in catalog.partitions("ql_lightcurve")}
     for day in days.values():
         around = _neighbours(day, days)
-        distance = distances.get(day.key)
+        distance = measured.get(day.key, _orbit_distance(day))
         digest = _digest(day, around, distance, method)
         if searched.get(str(day.id)) != digest:
             context = tuple(run.archive.url(other.path) for other in around)
@@ -51,6 +53,11 @@ def _distances(run: Run) -> dict[str, float]:
     """Distance of the spacecraft from the Sun by day, in au, where an ephemeris was ingested."""
     known = run.archive.catalog.partitions("ephemeris")
     return {p.key: float(p.attrs["distance_m"]) / AU_M for p in known if "distance_m" in p.attrs}  # type: ignore[arg-type]
+
+
+def _orbit_distance(day: Partition) -> float:
+    """Distance by the built-in orbit, good to 0.01 au, for a day without ephemeris."""
+    return round(float(distance_au(TimeRange.of_day(day.day).middle)), 4)
 
 
 def _digest(day: Partition, around: Sequence[Partition], distance_au: float | None, method: str) -> str:

@@ -20,6 +20,10 @@ Value = TypeVar("Value")
 BALANCE = ("packets_in", "used", "duplicates", "rejected")
 
 
+DETECTOR = "snip"
+"""How flares are found unless a run is told otherwise: as in the mission's own list, so that lists can be compared."""
+
+
 def _silent(stage: str, done: int, total: int) -> None:
     """Show nothing."""
 
@@ -32,6 +36,8 @@ class Run:
     pool: Pool
     run_id: str
     progress: Progress = _silent
+    detector: str = DETECTOR
+    """Method that finds flares, as in `flares.detect`."""
     balance: Counter[str] = field(default_factory=Counter)
     """Packets of this run: in, used, duplicates, rejected."""
     not_decoded: Counter[str] = field(default_factory=Counter)
@@ -93,11 +99,17 @@ def _message(outcome: Outcome[Any]) -> str:
 
 @contextmanager
 def open_run(
-    root: str, *, pool: Pool, command: str, catalog: str | None = None, progress: Progress | None = None
+    root: str,
+    *,
+    pool: Pool,
+    command: str,
+    catalog: str | None = None,
+    progress: Progress | None = None,
+    detector: str | None = None,
 ) -> Iterator[Run]:
     """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block."""
     archive = open_archive(root, catalog=catalog, create=True)
-    run = Run(archive, pool, new_run_id(), progress or _silent)
+    run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR)
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
     try:
