@@ -86,6 +86,7 @@ def _table(rows: list[dict[str, Any]]) -> Iterable[str]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--megabytes", type=float, default=60.0)
+    parser.add_argument("--quick", action="store_const", const=6.0, dest="megabytes", help="6 MB")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     return parser.parse_args()

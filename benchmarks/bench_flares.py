@@ -39,8 +39,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--months", type=float, help="simulate so many months instead of measuring time")
     parser.add_argument("--quiet-days", type=int, default=100, help="days without flares beside the months")
+    parser.add_argument("--quick", action="store_true", help="one round, one day")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.quick:
+        options.days = options.rounds = 1
     if options.months:
         report_months(options.months, options.quiet_days, as_json=options.json)
         return

@@ -59,11 +59,14 @@ CHOSEN = "120 x 8 in shards of 3600", "blosc zstd-3 bitshuffle"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("files", nargs="*", type=Path, help="official level-1 files (default: the flare of 2020-06-07)")
     parser.add_argument("--quick", action="store_true", help="the chosen codec and layout, and two others of each")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = [row for path in options.files for row in _measure(path, 3 if options.quick else 99)]
+    files = options.files or sorted(
+        (Path(__file__).parents[2] / "shared/data/flare_20200607").glob("solo_L1*2137*.fits")
+    )
+    rows = [row for path in files for row in _measure(path, 3 if options.quick else 99)]
     if options.json:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
