@@ -70,6 +70,7 @@ METHODS = {
     "em": EM(),
     "em float32": EM(precision="float32"),
     "mem_ge": MemGE(),
+    "mem_ge float32": MemGE(precision="float32"),
     "mem_ge counts": MemGE(flux="counts"),
     "mem_ge counts float32": MemGE(flux="counts", precision="float32"),
 }

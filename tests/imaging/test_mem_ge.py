@@ -183,6 +183,19 @@ def test_the_flux_estimate_of_a_fine_grid_is_that_of_the_same_field_of_view() ->
     np.testing.assert_allclose(fine, coarse, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("roughness", "difference"), [(None, 1e-6), (0.5, 1e-12)], ids=["as it is", "all in doubt"])
+def test_the_flux_in_single_precision_stops_at_the_same_step(
+    monkeypatch: pytest.MonkeyPatch, roughness: float | None, difference: float
+) -> None:
+    if roughness is not None:
+        monkeypatch.setattr("stixflow.imaging.mem_ge._FLUX_ROUGHNESS", roughness)
+    (vis, sigma), grid = _noisy(80), Grid((33, 40), 3.0)
+    exact = nnls_flux(vis, sigma, U, V, grid)
+    np.testing.assert_allclose(nnls_flux(vis, sigma, U, V, grid, precision="float32"), exact, rtol=difference)
+    scaled = nnls_flux(vis * 1e-25, sigma * 1e-25, U, V, grid, precision="float32")
+    np.testing.assert_allclose(scaled, exact * 1e-25, rtol=difference)
+
+
 @pytest.mark.parametrize(
     ("vis", "sigma"), [(np.full(24, np.nan), np.ones(24)), (VIS, np.zeros(24)), (VIS, np.full(24, np.nan))]
 )
