@@ -258,7 +258,7 @@ def nnls_flux(
     result = _in_stacks(_typed(tables, precision), measured.astype(precision), step.astype(precision), shape)
     doubtful = np.flatnonzero(np.isnan(result))
     result[doubtful] = _in_stacks(tables, measured[doubtful], step[doubtful], shape)
-    return result * size
+    return np.asarray(result * size)
 
 
 def _in_stacks(tables: tuple[Real, Real], measured: Real, step: Real, shape: tuple[int, int]) -> FloatArray:
