@@ -61,6 +61,10 @@ _KNOT_SCET, _KNOT_OFFSET = _ANCHORS.T
 # days by 0.17 s.
 _UNCERTAIN_SINCE = np.array([0.0, 654_082_000.0, 697_670_528.0, 732_563_538.0, 763_241_734.0])
 _UNCERTAINTY = np.array([0.06, 0.1, 0.2, 0.3, 0.1])
+# Seconds for each second beyond what is known; kernels that were made three months apart differ by a third of it.
+_GROWTH = 1 / (91 * 86400.0)
+# Kernels agree to a microsecond where both have records; the correlations they are made of are good to a millisecond.
+_KERNEL_UNCERTAINTY = 0.001
 _LAST_RATE = (_KNOT_OFFSET[-1] - _KNOT_OFFSET[-2]) / (_KNOT_SCET[-1] - _KNOT_SCET[-2])
 
 
@@ -111,12 +115,46 @@ def clock_uncertainty(scet: ArrayLike) -> NDArray[np.float64]:
     seconds = np.asarray(scet, dtype=np.int64) / TICKS_PER_SECOND
     values = _UNCERTAINTY[np.clip(np.searchsorted(_UNCERTAIN_SINCE, seconds, side="right") - 1, 0, None)]
     beyond = np.maximum(seconds - _KNOT_SCET[-1], 0.0)
-    return np.asarray(values + beyond / (91 * 86400.0))
+    return np.asarray(values + beyond * _GROWTH)
 
 
 def _clock_offset(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = np.interp(seconds, _KNOT_SCET, _KNOT_OFFSET)
     return np.asarray(inside + np.maximum(seconds - _KNOT_SCET[-1], 0.0) * _LAST_RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How onboard time becomes UTC: by the anchor table, or by the records of a SPICE clock kernel."""
+
+    name: str = "anchor table"
+    """What it was made of; for kernels, their file names."""
+    records: tuple[tuple[int, int, float], ...] = ()
+    """Of a kernel: onboard time, UTC in nanoseconds since 2000, seconds of UTC for an onboard second from there on."""
+
+    def utc(self, scet: ArrayLike) -> Utc:
+        """Onboard time as UTC, as `scet_to_utc`."""
+        if not self.records:
+            return scet_to_utc(scet)
+        ticks = np.asarray(scet, dtype=np.int64)
+        starts, utc, rates = (np.array(column) for column in zip(*self.records, strict=True))
+        row = np.clip(np.searchsorted(starts, ticks, side="right") - 1, 0, None)
+        elapsed = ticks - starts[row]
+        whole, part = elapsed >> 16, elapsed & 0xFFFF
+        onboard = whole * 1_000_000_000 + ((part * 1_000_000_000 + 32768) >> 16)
+        drift = np.rint(elapsed * ((rates[row] - 1.0) * (1e9 / TICKS_PER_SECOND))).astype(np.int64)
+        return np.asarray(_EPOCH + (utc[row] + onboard + drift).astype("timedelta64[ns]"))
+
+    def uncertainty(self, scet: ArrayLike) -> NDArray[np.float64]:
+        """How far `utc` may be off, in seconds; a kernel grows uncertain after its last record, as the table does."""
+        if not self.records:
+            return clock_uncertainty(scet)
+        beyond = np.maximum(np.asarray(scet, dtype=np.int64) - self.records[-1][0], 0) / TICKS_PER_SECOND
+        return np.asarray(_KERNEL_UNCERTAINTY + beyond * _GROWTH)
+
+
+ANCHOR_CLOCK = Clock()
+"""The clock where no kernel is given."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

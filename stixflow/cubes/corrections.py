@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from stixflow.errors import UsageError
-from stixflow.time import TICKS_PER_SECOND, scet_to_utc
+from stixflow.time import TICKS_PER_SECOND, Scet, Utc, scet_to_utc
 
 CALIBRATION_UNITS = "calibration_units"
 MISSING_DETECTORS = "missing_detectors"
@@ -31,7 +31,7 @@ _SHIFT_ENDED = 692_380_776 << 16
 _HALF_SECOND_FROM = np.datetime64("2021-09-06T13:00:00", "ns")
 
 
-def correct(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
+def correct(dataset: xr.Dataset, names: Iterable[str], *, to_utc: Callable[[Scet], Utc] = scet_to_utc) -> xr.Dataset:
     """Apply the named corrections to a cube of a request, where they apply to it.
 
     Parameters
@@ -40,6 +40,8 @@ def correct(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
         A cube of a science request.
     names
         Of `REQUEST_CORRECTIONS`, in the order in which they shall be made.
+    to_utc
+        The clock by which the cube was made.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def correct(dataset: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
     for name in names:
         if name not in REQUEST_CORRECTIONS:
             raise UsageError(f"no correction {name!r}", expected=", ".join(REQUEST_CORRECTIONS), advice="correct it")
-        changed = REQUEST_CORRECTIONS[name](dataset)
+        changed = REQUEST_CORRECTIONS[name](dataset, to_utc)
         if changed is not None:
             dataset, done = changed, [*done, name]
     return dataset.assign_attrs(corrections=done)
@@ -68,7 +70,7 @@ def has_shifted_durations(dataset: xr.Dataset) -> bool:
     return bool(np.isclose(dataset["timedel"].values.min(), shortest))
 
 
-def _clear_missing_detectors(dataset: xr.Dataset) -> xr.Dataset | None:
+def _clear_missing_detectors(dataset: xr.Dataset, _: Callable[[Scet], Utc]) -> xr.Dataset | None:
     first, last = _NOT_RECORDED
     start, mask = int(dataset["scet"].values[0]), dataset["detector_mask"]
     if not first <= start <= last or not (mask.values & _LOST_BITS).any() or _holds_counts(dataset):
@@ -82,7 +84,7 @@ def _holds_counts(dataset: xr.Dataset) -> bool:
     return counts is not None and "detector" in counts.dims and bool(counts.isel(detector=[8, 9]).any())
 
 
-def _shift_durations(dataset: xr.Dataset) -> xr.Dataset | None:
+def _shift_durations(dataset: xr.Dataset, to_utc: Callable[[Scet], Utc]) -> xr.Dataset | None:
     """Give each bin the duration of the row before it; the first and the last bin are dropped."""
     if dataset.sizes["time"] < 3 or not has_shifted_durations(dataset):
         return None
@@ -90,11 +92,11 @@ def _shift_durations(dataset: xr.Dataset) -> xr.Dataset | None:
     kept = dataset.isel(time=slice(1, -1))
     half = np.rint(duration * (TICKS_PER_SECOND / 2)).astype(np.int64)
     # Variables without coordinates: assigning arrays would align them by their old times.
-    time = kept["time"].variable.copy(data=scet_to_utc(kept["scet"].values + half))
+    time = kept["time"].variable.copy(data=to_utc(kept["scet"].values + half))
     return kept.assign_coords(time=time).assign(timedel=kept["timedel"].variable.copy(data=duration))
 
 
-REQUEST_CORRECTIONS: dict[str, Callable[[xr.Dataset], xr.Dataset | None]] = {
+REQUEST_CORRECTIONS: dict[str, Callable[[xr.Dataset, Callable[[Scet], Utc]], xr.Dataset | None]] = {
     MISSING_DETECTORS: _clear_missing_detectors,
     SHIFTED_DURATIONS: _shift_durations,
 }

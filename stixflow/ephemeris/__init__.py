@@ -10,6 +10,7 @@ from stixflow.ephemeris.attitude import (
     observer_of,
     pointing,
 )
+from stixflow.ephemeris.clock import read_clock
 from stixflow.ephemeris.coordinates import hpc_to_stix, stix_to_hpc
 from stixflow.ephemeris.heliographic import SolarPlace, heliographic_to_hpc, place_on_sun
 from stixflow.ephemeris.position import Position, distance_au, position
@@ -34,6 +35,7 @@ __all__ = [
     "pointing",
     "position",
     "read_ancillary",
+    "read_clock",
     "stix_to_hpc",
     "write_ancillary",
 ]

@@ -20,6 +20,7 @@ FloatArray = NDArray[np.float64]
 _SPACECRAFT = -144
 _SUN, _VENUS, _EARTH = 10, 299, 399
 _KINDS = (".tls", ".tpc", ".tsc", ".tf", ".ti", ".bsp", ".bc")
+_MOST_COEFFICIENTS = 1_000_000
 _LOCK = RLock()
 
 
@@ -134,6 +135,26 @@ class Kernels:
         text = f"1/{tick >> 16}:{tick & 0xFFFF:05d}"
         utc = self._ask(lambda spice: spice.et2utc(spice.scs2e(_SPACECRAFT, text), "ISOC", 6), "a clock kernel (.tsc)")
         return np.datetime64(str(utc), "ns")
+
+    def clock_records(self) -> tuple[Scet, FloatArray]:
+        """Onboard time from which each record of the clock kernel holds, and its seconds for each onboard second.
+
+        A leap second begins a record of its own, so that UTC is linear within each.
+
+        Raises
+        ------
+        NotFound
+            If no clock kernel is loaded.
+        """
+        name = f"SCLK01_COEFFICIENTS_{-_SPACECRAFT}"
+        flat = self._ask(lambda spice: spice.gdpool(name, 0, _MOST_COEFFICIENTS), "a clock kernel (.tsc)")
+        ticks, _, rates = np.asarray(flat, dtype=np.float64).reshape(-1, 3).T
+        starts = np.rint(ticks).astype(np.int64)
+        leaps = self._ask(lambda spice: spice.gdpool("DELTET/DELTA_AT", 0, _MOST_COEFFICIENTS), "leap seconds (.tls)")
+        days = np.datetime64("2000-01-01T12", "ns") + (np.asarray(leaps)[1::2] * 1e9).astype("timedelta64[ns]")
+        jumps = self.utc_to_scet(days[days > np.datetime64("2000-01-01", "ns")])
+        every = np.union1d(starts, jumps)
+        return every, rates[np.searchsorted(starts, every, side="right") - 1]
 
     def utc_to_scet(self, utc: object) -> Scet:
         """UTC as the nearest onboard time by the clock kernel: the inverse of `scet_to_utc` to one tick."""

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from stixflow.cubes.assemble import assemble
 from stixflow.cubes.build.books import Books
 from stixflow.cubes.build.timing import run_start
-from stixflow.cubes.build.values import cube_values, sample_bins
+from stixflow.cubes.build.values import clock_attributes, cube_values, sample_bins
 from stixflow.cubes.corrections import CALIBRATION_UNITS
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
 from stixflow.errors import UsageError
 from stixflow.telemetry import Records, consistent
+from stixflow.time import ANCHOR_CLOCK, Clock
 
 N_SUBSPECTRA = 8
 _MS, _US = 1e-3, 1e-6
@@ -33,7 +34,9 @@ class _Axis:
     """First point of each subspectrum on this axis."""
 
 
-def build_calibration(records: Records, *, corrections: tuple[str, ...] = (CALIBRATION_UNITS,)) -> list[xr.Dataset]:
+def build_calibration(
+    records: Records, *, corrections: tuple[str, ...] = (CALIBRATION_UNITS,), clock: Clock = ANCHOR_CLOCK
+) -> list[xr.Dataset]:
     """Build the spectra of every calibration run in the records.
 
     Parameters
@@ -43,6 +46,8 @@ def build_calibration(records: Records, *, corrections: tuple[str, ...] = (CALIB
     corrections
         `CALIBRATION_UNITS` takes live time as milliseconds and quiet time as microseconds, as the team does after
         decoding; without it they are NaN, and only the numbers as sent are there.
+    clock
+        How onboard time becomes UTC; recorded in the attributes ``clock`` and ``clock_uncertainty_s``.
 
     Returns
     -------
@@ -61,14 +66,14 @@ def build_calibration(records: Records, *, corrections: tuple[str, ...] = (CALIB
     records = records.select(np.lexsort((records.sequence_count, records.scet)))
     key = _keys(records)
     runs = np.unique(_keys(consistent(records)[0])).tolist()
-    return [_run(records.select(np.flatnonzero(key == run)), corrections) for run in runs]
+    return [_run(records.select(np.flatnonzero(key == run)), corrections, clock) for run in runs]
 
 
 def _keys(records: Records) -> NDArray[np.int64]:
     return np.asarray(run_start(records) << 32 | records["duration"].astype(np.int64))
 
 
-def _run(records: Records, corrections: tuple[str, ...]) -> xr.Dataset:
+def _run(records: Records, corrections: tuple[str, ...], clock: Clock) -> xr.Dataset:
     usable = _same_layout(consistent(records)[0])
     axis = _axis(usable)
     values = cube_values(usable, "counts")
@@ -95,8 +100,9 @@ def _run(records: Records, corrections: tuple[str, ...]) -> xr.Dataset:
         "complete": not missing,
         "missing": missing,
         "books": asdict(books),
+        **clock_attributes(clock, run_start(usable)[:1] << 16),
     }
-    variables = {"counts": counts, "observed": observed, **_axes(axis), **_state(usable, corrections)}
+    variables = {"counts": counts, "observed": observed, **_axes(axis), **_state(usable, corrections, clock)}
     return assemble("cal_spectrum", variables, attrs=attrs)
 
 
@@ -158,14 +164,14 @@ def _axis(records: Records) -> _Axis:
     return _Axis(np.concatenate(start), np.concatenate(stop), np.concatenate(subspectrum), np.array(first))
 
 
-def _state(records: Records, corrections: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def _state(records: Records, corrections: tuple[str, ...], clock: Clock) -> dict[str, NDArray[Any]]:
     """Variables of the run, from its first packet."""
     head = records.select(np.array([0]))
     live, quiet = (head[name].astype(np.float64) for name in ("live_time", "quiet_time"))
     is_corrected = CALIBRATION_UNITS in corrections
     start = run_start(head) << 16
     return {
-        **sample_bins(start, head["duration"].astype(np.float64)),
+        **sample_bins(start, head["duration"].astype(np.float64), clock),
         "live_time": live * _MS if is_corrected else np.full(1, np.nan),
         "quiet_time": quiet * _US if is_corrected else np.full(1, np.nan),
         "average_temperature": np.asarray(head.engineering("average_temperature"), dtype=np.float64),

@@ -23,10 +23,10 @@ from stixflow.cubes.build.quick_look import (
     variance_table,
 )
 from stixflow.cubes.build.status import aspect_table, housekeeping_table, status_table
-from stixflow.cubes.build.values import energy_bins, sample_bins
+from stixflow.cubes.build.values import clock_attributes, energy_bins, sample_bins
 from stixflow.errors import UsageError
 from stixflow.telemetry import Records, consistent
-from stixflow.time import TICKS_PER_SECOND
+from stixflow.time import ANCHOR_CLOCK, TICKS_PER_SECOND, Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,14 @@ class _Family:
     channels: Callable[[Records], NDArray[np.uint8]] | None = None
 
 
-def build_lightcurve(records: Records, *, edges: ArrayLike | None = None) -> xr.Dataset:
+def build_lightcurve(records: Records, *, edges: ArrayLike | None = None, clock: Clock = ANCHOR_CLOCK) -> xr.Dataset:
     """Build the light curve of all samples in the records; see `build_day`."""
-    return build_day("ql_lightcurve", records, edges=edges)
+    return build_day("ql_lightcurve", records, edges=edges, clock=clock)
 
 
-def build_day(product: str, records: Records, *, edges: ArrayLike | None = None) -> xr.Dataset:
+def build_day(
+    product: str, records: Records, *, edges: ArrayLike | None = None, clock: Clock = ANCHOR_CLOCK
+) -> xr.Dataset:
     """Build the cube of all samples in the records, sorted by time, each once.
 
     Parameters
@@ -56,6 +58,8 @@ def build_day(product: str, records: Records, *, edges: ArrayLike | None = None)
         Its decoded packets, any order.
     edges
         (33,) edges of the science channels in keV; None: the nominal ones of the date.
+    clock
+        How onboard time becomes UTC; recorded in the attributes ``clock`` and ``clock_uncertainty_s``.
 
     Returns
     -------
@@ -88,9 +92,9 @@ def build_day(product: str, records: Records, *, edges: ArrayLike | None = None)
         unplaced_packets=len(records) - len(usable),
     )
     scet = table.scet[kept]
-    axes = energy_bins(family.channels(usable), edges, scet) if family.channels else {}
-    variables = {**used, **table.axes, **sample_bins(scet, table.seconds[kept]), **axes}
-    return assemble(product, variables, attrs={"books": asdict(books)})
+    axes = energy_bins(family.channels(usable), edges, scet, clock) if family.channels else {}
+    variables = {**used, **table.axes, **sample_bins(scet, table.seconds[kept], clock), **axes}
+    return assemble(product, variables, attrs={"books": asdict(books), **clock_attributes(clock, scet)})
 
 
 def amount_of(cube: xr.Dataset) -> int:

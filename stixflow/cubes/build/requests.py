@@ -14,11 +14,12 @@ from stixflow.cubes.assemble import assemble
 from stixflow.cubes.build.books import Books
 from stixflow.cubes.build.pixels import build_pixel_box, build_pixel_sum_box, build_raw_box, count_raw
 from stixflow.cubes.build.spectrograms import build_spectrogram_box
-from stixflow.cubes.build.values import BoxCube, bin_times, energy_bins
+from stixflow.cubes.build.values import BoxCube, bin_times, clock_attributes, energy_bins
 from stixflow.cubes.build.visibilities import build_visibility_box
 from stixflow.cubes.corrections import MISSING_DETECTORS, correct
 from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode
 from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, estimated_durations, regroup
+from stixflow.time import ANCHOR_CLOCK, Clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +43,7 @@ def build_requests(
     edges: ArrayLike | None = None,
     start_offset: float = START_OFFSET_S,
     corrections: Sequence[str] = (MISSING_DETECTORS,),
+    clock: Clock = ANCHOR_CLOCK,
 ) -> list[RequestCubes]:
     """Build the cubes of every request in the records.
 
@@ -55,13 +57,16 @@ def build_requests(
         Seconds added to 24-bit start times; see `stixflow.telemetry.requests`.
     corrections
         Level-1 corrections to make where they apply, by name; see `stixflow.cubes.corrections`.
+    clock
+        How onboard time becomes UTC; recorded in the attributes ``clock`` and ``clock_uncertainty_s``.
 
     Returns
     -------
     One `RequestCubes` per request, in time order; a request whose packets all contradict themselves has no Dataset.
     """
     usable, refused = consistent(records)
-    cubes = [_request_cubes(request, edges, corrections) for request in regroup(usable, start_offset=start_offset)]
+    requests = regroup(usable, start_offset=start_offset)
+    cubes = [_request_cubes(request, edges, corrections, clock) for request in requests]
     return cubes if not refused else _with_refused(cubes, records, refused)
 
 
@@ -76,16 +81,17 @@ class _Kind:
     main: str = "counts"
 
 
-def _request_cubes(request: Request, edges: ArrayLike | None, corrections: Sequence[str]) -> RequestCubes:
+def _request_cubes(request: Request, edges: ArrayLike | None, corrections: Sequence[str], clock: Clock) -> RequestCubes:
     kind = _KINDS[request.ssid]
     made = [kind.box(request, box) for box in request.boxes]
     datasets = []
     for number, (box, cube) in enumerate(zip(request.boxes, made, strict=True)):
-        axes = {**bin_times(box.start, box.duration), **energy_bins(box.channels, edges, box.start), "scet": box.start}
-        attributes = _request_attributes(request, number)
+        energies = energy_bins(box.channels, edges, box.start, clock)
+        axes = {**bin_times(box.start, box.duration, clock), **energies, "scet": box.start}
+        attributes = _request_attributes(request, number) | clock_attributes(clock, box.start)
         datasets.append(assemble(kind.product, {**cube.variables, **axes}, attrs=attributes))
     placed = _total(datasets, kind.main)
-    datasets = [correct(dataset, corrections) for dataset in datasets]
+    datasets = [correct(dataset, corrections, to_utc=clock.utc) for dataset in datasets]
     kept = _total(datasets, kind.main)
     books = Books(
         kind.amount(request.records),

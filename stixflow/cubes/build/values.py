@@ -13,7 +13,7 @@ from stixflow.instrument import energy_edges
 from stixflow.telemetry import Records
 from stixflow.telemetry.ccsds import gather_rows
 from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, unpack_skm, unscale_triggers
-from stixflow.time import TICKS_PER_SECOND, scet_to_utc
+from stixflow.time import TICKS_PER_SECOND, Clock
 
 TICKS_PER_TENTH = 6553.6
 
@@ -94,26 +94,31 @@ def active_accumulators(detector_mask: NDArray[np.uint32]) -> NDArray[np.bool_]:
     return np.asarray((detector_mask[:, None] & pairs) != 0)
 
 
-def bin_times(start: NDArray[np.int64], tenths: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def bin_times(start: NDArray[np.int64], tenths: NDArray[np.int64], clock: Clock) -> dict[str, NDArray[Any]]:
     half = np.rint(tenths * (TICKS_PER_TENTH / 2)).astype(np.int64)
-    return {"time": scet_to_utc(start + half), "time_start": scet_to_utc(start), "timedel": tenths / 10.0}
+    return {"time": clock.utc(start + half), "time_start": clock.utc(start), "timedel": tenths / 10.0}
 
 
-def sample_bins(start: NDArray[np.int64], seconds: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def clock_attributes(clock: Clock, scet: NDArray[np.int64]) -> dict[str, Any]:
+    """What a cube says of its clock: what it is, and how far its times may be off."""
+    return {"clock": clock.name, "clock_uncertainty_s": round(float(clock.uncertainty(scet).max()), 6)}
+
+
+def sample_bins(start: NDArray[np.int64], seconds: NDArray[np.float64], clock: Clock) -> dict[str, NDArray[Any]]:
     """Times of samples that last the given seconds; for instants, of zero seconds, `time` is when they were."""
     half = np.rint(seconds * (TICKS_PER_SECOND / 2)).astype(np.int64)
     return {
-        "time": scet_to_utc(start + half),
-        "time_start": scet_to_utc(start),
+        "time": clock.utc(start + half),
+        "time_start": clock.utc(start),
         "timedel": seconds,
         "scet": start,
     }
 
 
 def energy_bins(
-    channels: NDArray[np.uint8], edges: ArrayLike | None, start: NDArray[np.int64]
+    channels: NDArray[np.uint8], edges: ArrayLike | None, start: NDArray[np.int64], clock: Clock
 ) -> dict[str, NDArray[Any]]:
-    bounds = np.asarray(energy_edges(scet_to_utc(start[0])) if edges is None else edges, dtype=np.float64)
+    bounds = np.asarray(energy_edges(clock.utc(start[0])) if edges is None else edges, dtype=np.float64)
     low, high = bounds[channels[:, 0]], bounds[channels[:, 1]]
     return {
         "energy": np.where(np.isinf(high), low, (low + high) / 2),
