@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from example_delivery import DAYS, assert_balanced, pick, published, telemetry, write
+from example_delivery import DAYS, PEAK, assert_balanced, pick, published, telemetry, write
 
 from stixflow import cli
+from stixflow.ephemeris import distance_au
 from stixflow.telemetry import Packets
 
 COMMANDS = ("demo", "process", "ingest", "flares", "image", "status", "verify", "rollback", "simulate", "replay")
@@ -99,6 +100,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["image", "a.fits", "--time-range", "2022-01-01/2022-01-02", "--energy-range", "4-10", "--size", "0"],
         ["image", "a.fits", "--time-range", "2022-01-01/2022-01-02", "--energy-range", "4-10", "--pixel", "0"],
         ["rollback", "ql_lightcurve"],
+        ["flares", "a.fits", "--archive", "b"],
+        ["flares", "a.fits", "--detect"],
+        ["flares", "a.fits", "--method", "oracle"],
+        ["flares", "a.fits", "--month", "2024-13"],
+        ["flares", "a.fits", "--month", "2024-09", "--start", "2024-09-02"],
+        ["flares", "a.fits", "--output", "list.xlsx"],
     ],
 )
 def test_wrong_use_exits_2_and_says_what_to_do(
@@ -191,6 +198,60 @@ def test_flares(stixflow: Command, archive_copy: Path) -> None:
     assert stixflow("flares", "--archive", archive_copy, "--stop", DAYS[1], "--json").json == {"flares": []}
     assert "2206160100" in stixflow("flares", "--archive", archive_copy).out
     assert stixflow("flares", "--archive", archive_copy, "--stop", DAYS[1]).out == "no flares\n"
+
+
+def test_flares_of_telemetry_without_an_archive(stixflow: Command, delivery: Path, archive_copy: Path) -> None:
+    files = sorted((delivery / "telemetry").glob("*"))
+    (kept,) = stixflow("flares", "--archive", archive_copy, "--json").json["flares"]
+    for method in ("snip", "poisson"):
+        (flare,) = stixflow("flares", *files, "--method", method, "--json").json["flares"]
+        assert (flare["flare_id"][:8], flare["method"]) == (kept["flare_id"][:8], method)
+        # The orbit of the delivery is made up: the telemetry does not tell it.
+        assert flare["distance_au"] == pytest.approx(float(distance_au(PEAK)), abs=1e-3)
+    assert stixflow("flares", *files, "--month", "2022-07", "--json").json == {"flares": []}
+    told = stixflow("flares", sorted((delivery / "ephemeris").glob("*.fits"))[0], "--json")
+    assert told.code != 0
+    assert "quick look" in told.json["error"]
+
+
+@pytest.mark.parametrize("ending", ["fits", "csv", "vot", "txt"])
+@pytest.mark.parametrize("layout", ["stixflow", "official"])
+def test_flare_lists_are_written(
+    stixflow: Command, archive_copy: Path, tmp_path: Path, ending: str, layout: str
+) -> None:
+    path = tmp_path / f"list.{ending}"
+    place = ("--archive", archive_copy, "--output", path, "--layout", layout)
+    assert stixflow("flares", *place, "--month", "2022-06").out == f"1 flares written to {path}\n"
+    assert (b"peak_UTC" if layout == "official" and ending != "txt" else b"peak") in path.read_bytes()
+    if ending != "txt":
+        from astropy.table import Table
+
+        (row,) = Table.read(path, format={"vot": "votable", "csv": "ascii.csv"}.get(ending, ending))
+        assert str(row["flare_id"]) == "2206160100"
+    assert stixflow("flares", *place, "--month", "2022-07", "--json").json == {"flares": []}
+    assert path.is_file()
+
+
+def test_flares_of_another_method_are_not_passed_off(stixflow: Command, archive_copy: Path) -> None:
+    told = stixflow("flares", "--archive", archive_copy, "--method", "poisson", "--json")
+    assert told.code == 2
+    assert "--detect" in told.json["error"]
+    found = stixflow("flares", "--archive", archive_copy, "--method", "poisson", "--detect", "--json").json["flares"]
+    assert [flare["method"] for flare in found] == ["poisson"]
+    assert stixflow("flares", "--archive", archive_copy, "--method", "poisson", "--json").json["flares"] == found
+
+
+def test_measured_class_of_flares(stixflow: Command, archive_copy: Path, tmp_path: Path) -> None:
+    import xarray as xr
+
+    paths = []
+    for day, flux in zip(DAYS, (1e-7, 5.2e-6), strict=True):
+        time = np.datetime64(day, "ns") + np.arange(1440) * np.timedelta64(1, "m")
+        paths.append(tmp_path / f"{day}.nc")
+        xr.Dataset({"xrsb_flux": ("time", np.full(1440, flux))}, {"time": time}).to_netcdf(paths[-1])
+    files = [part for path in paths for part in ("--xrs", path)]
+    (flare,) = stixflow("flares", "--archive", archive_copy, *files, "--json").json["flares"]
+    assert (flare["goes_measured_class"], flare["goes_measured_flux"]) == ("C5.2", 5.2e-6)
 
 
 def test_flares_are_detected_again_only_where_asked(stixflow: Command, archive_copy: Path) -> None:

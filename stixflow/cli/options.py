@@ -51,20 +51,20 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole, help="worker processes; default one a core")
 
 
-def add_detector(parser: argparse.ArgumentParser) -> None:
+def add_method(parser: argparse.ArgumentParser) -> None:
     """Add how flares are found."""
     parser.add_argument(
-        "--detector",
+        "--method",
         choices=("snip", "poisson"),
         help="snip: as the mission's own list (default); poisson: likelihood on all bands, finds fainter flares",
     )
 
 
-def detector_of(options: argparse.Namespace) -> str:
-    """Return the detector that the options, the environment or the settings file name."""
+def method_of(options: argparse.Namespace) -> str:
+    """Return the detector that the option, the setting `detector` or the default names."""
     from stixflow.settings import load_settings
 
-    return load_settings(detector=getattr(options, "detector", None)).detector
+    return load_settings(detector=getattr(options, "method", None)).detector
 
 
 def add_paths(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +131,18 @@ def open_named(options: argparse.Namespace) -> Any:
     return stixflow.open_archive(**archive_place(options), release=getattr(options, "release", None))
 
 
+def month(text: str) -> tuple[str, str]:
+    """Read ``YYYY-MM`` as its first day and that of the next month."""
+    import re
+
+    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
+        raise argparse.ArgumentTypeError(f"{text} is no month, as 2024-09")
+    year, number = (int(part) for part in text.split("-"))
+    return f"{text}-01", f"{year + number // 12}-{number % 12 + 1:02}-01"
+
+
 def span(options: argparse.Namespace) -> tuple[str, str]:
     """Return the span of time that the options name, or one that holds everything."""
+    if named := getattr(options, "month", None):
+        return named  # type: ignore[no-any-return]
     return options.start or "2020-01-01", options.stop or "2100-01-01"

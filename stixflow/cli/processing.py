@@ -12,12 +12,12 @@ from typing import Any
 from stixflow.cli.options import (
     add_archive,
     add_container,
-    add_detector,
     add_engine,
+    add_method,
     add_paths,
     archive_place,
     command,
-    detector_of,
+    method_of,
     natural,
     positive,
 )
@@ -81,7 +81,7 @@ def _process(options: argparse.Namespace) -> int:
         catalog=place["catalog"],
         workers=options.workers,
         progress=progress(options),
-        detector=detector_of(options),
+        detector=method_of(options),
     )
     return _finish(options, report)
 
@@ -103,7 +103,7 @@ def process_here(options: argparse.Namespace, stages: Sequence[str]) -> Mapping[
             pool=pool,
             progress=progress(options),
             command=" ".join(["stixflow", options.command]),
-            detector=detector_of(options),
+            detector=method_of(options),
         )
 
 
@@ -143,7 +143,7 @@ def add_process(commands: Any) -> None:
     add_paths(parser)
     add_archive(parser)
     add_engine(parser)
-    add_detector(parser)
+    add_method(parser)
 
 
 def add_ingest(commands: Any) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stixflow.cli.options import (
     add_archive,
-    add_detector,
+    add_method,
     command,
     energy_range,
+    method_of,
+    month,
     natural,
     open_named,
     positive,
@@ -22,16 +24,95 @@ from stixflow.cli.options import (
 from stixflow.cli.output import emit, emit_frame
 from stixflow.cli.processing import process_here
 
-_FLARE_COLUMNS = ("flare_id", "start", "peak", "stop", "peak_counts", "goes_class", "x_hpc", "y_hpc")
+_FLARE_COLUMNS = (
+    "flare_id",
+    "start",
+    "peak",
+    "stop",
+    "peak_counts",
+    "goes_class",
+    "goes_measured_class",
+    "x_hpc",
+    "y_hpc",
+)
+_LIST_ENDINGS = (".fits", ".csv", ".vot", ".txt")
 
 
 def _flares(options: argparse.Namespace) -> int:
-    archive = open_named(options)
-    failed = process_here(options, ("flares",))["failed"] if options.detect else []
+    _check_flares_options(options)
+    failed: Sequence[Mapping[str, str]] = ()
+    if options.files:
+        table = _flares_of_files(options)
+    else:
+        archive = open_named(options)
+        failed = process_here(options, ("flares",))["failed"] if options.detect else ()
+        table = archive.flares(*span(options))
+        _check_found_by(options, table)
     for note in failed:
         sys.stderr.write(f"stixflow: {note['item']}: {note['error']}\n")
-    emit_frame(options, "flares", archive.flares(*span(options)), _FLARE_COLUMNS)
+    _tell_flares(options, _with_xrs(options, table))
     return 1 if failed else 0
+
+
+def _tell_flares(options: argparse.Namespace, table: Any) -> None:
+    """Write the list where it was asked for, else print it; with --json both."""
+    if options.output:
+        from stixflow.flares import write_list
+
+        path = write_list(table, options.output, layout=options.layout)
+        if not options.json:
+            sys.stdout.write(f"{len(table)} flares written to {path}\n")
+            return
+    emit_frame(options, "flares", table, _FLARE_COLUMNS)
+
+
+def _check_flares_options(options: argparse.Namespace) -> None:
+    from stixflow.errors import UsageError
+
+    problem = ""
+    if options.files and (options.archive or options.catalog or options.detect):
+        problem = "--archive, --catalog and --detect do not go with files"
+    elif options.month and (options.start or options.stop):
+        problem = "--month does not go with --start and --stop"
+    elif options.output and Path(options.output).suffix not in _LIST_ENDINGS:
+        problem = f"{options.output} does not end with {', '.join(_LIST_ENDINGS)}"
+    if problem:
+        raise UsageError(problem, expected="FILE..., or --archive", advice="see `flares --help`")
+
+
+def _check_found_by(options: argparse.Namespace, table: Any) -> None:
+    """Refuse to give the flares that another method found for those of the method that was asked for."""
+    from stixflow.errors import UsageError
+
+    found_by = sorted(set(table["method"].dropna())) if "method" in table else []
+    if options.method and found_by and found_by != [options.method]:
+        raise UsageError(
+            f"the flares of this archive were found by {' and '.join(found_by)}",
+            expected=f"--method {found_by[0]}, or none",
+            advice=f"add --detect to search its light curves by {options.method}",
+        )
+
+
+def _flares_of_files(options: argparse.Namespace) -> Any:
+    from stixflow.flares import detect_files
+    from stixflow.time import to_utc
+
+    table = detect_files([Path(path) for path in options.files], method_of(options))
+    start, stop = (to_utc(text) for text in span(options))
+    chosen = table[(table["peak"] >= start) & (table["peak"] < stop)]
+    return chosen.reset_index(drop=True)
+
+
+def _with_xrs(options: argparse.Namespace, table: Any) -> Any:
+    """Add what GOES measured, where XRS files are given."""
+    if not options.xrs or not len(table):
+        return table
+    import xarray as xr
+
+    from stixflow.flares import measure_goes, read_xrs
+
+    days = [read_xrs(path) for path in options.xrs]
+    return measure_goes(table, xr.concat(days, "time").sortby("time") if len(days) > 1 else days[0])
 
 
 def _image(options: argparse.Namespace) -> int:
@@ -92,13 +173,29 @@ def add_flares(commands: Any) -> None:
         commands,
         "flares",
         _flares,
-        "list the flares of the archive",
-        "Times are UTC at the spacecraft; peak counts are those of 4-10 keV in 4 s.",
+        "list the flares of an archive, or find those in light-curve files",
+        "Times are UTC at the spacecraft; peak counts are those of 4-10 keV in 4 s. Files are official quick-look\n"
+        "light curves or telemetry, searched as one curve without any archive; an archive is searched again only with\n"
+        "--detect.\n\n"
+        "Examples:\n  stixflow flares solo_L1_stix-ql-lightcurve_20210606_V01.fits --method poisson --json\n"
+        "  stixflow flares --archive archive --month 2024-09 --output september.fits --layout official",
     )
+    parser.add_argument("files", nargs="*", metavar="FILE", help="light curves to search, in place of an archive")
     parser.add_argument("--start", help="first time, UTC (default: the first flare)")
     parser.add_argument("--stop", help="time after the last one, UTC")
     parser.add_argument("--detect", action="store_true", help="detect again first, on days whose light curve is new")
-    add_detector(parser)
+    add_method(parser)
+    parser.add_argument("--month", type=month, metavar="YYYY-MM", help="only flares that peak in this month")
+    parser.add_argument("--output", metavar="FILE", help="write the list to FILE.fits, .csv, .vot or .txt (HESSI text)")
+    parser.add_argument(
+        "--layout",
+        choices=("stixflow", "official"),
+        default="stixflow",
+        help="columns of that file: all, or those of the official list under its names (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--xrs", metavar="FILE", action="append", help="GOES XRS file: adds the measured class; may be repeated"
+    )
     add_archive(parser)
     parser.set_defaults(serial=True, workers=None, paths=[])
 

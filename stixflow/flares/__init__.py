@@ -5,6 +5,7 @@ from __future__ import annotations
 from stixflow.flares.background import Background, nearest_quiet, quiet_statistics
 from stixflow.flares.cfl import CflCounts, CflLocations, cfl_counts, cfl_posterior, locate_cfl
 from stixflow.flares.detection import CONTEXT, FLARE_COLUMNS, Column, detect, flare_columns, flare_id, join_days
+from stixflow.flares.files import detect_files
 from stixflow.flares.goes import (
     GoesEstimate,
     estimate_goes,
@@ -43,6 +44,7 @@ __all__ = [
     "choose_background",
     "compare_lists",
     "detect",
+    "detect_files",
     "estimate_goes",
     "fit_goes",
     "flare_columns",

@@ -186,6 +186,8 @@ def _detect_part(lightcurve: xr.Dataset, own: TimeRange | None, options: _Option
 def _checked(curve: Curve, finds: list[Find], background_detector: xr.Dataset) -> list[Find]:
     """Veto what the background detector sees as the others do."""
     near = TimeRange(curve.start[0], curve.stop[-1]).covers(background_detector["time_start"].to_numpy())
+    if not near.any():
+        return finds
     monitor = Monitor(background_detector.isel(time=np.flatnonzero(near)))
     result = []
     for find in finds:

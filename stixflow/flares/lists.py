@@ -1,4 +1,4 @@
-"""Flare lists as files: official ones into our table, ours out as CSV, FITS or VOTable, and two of them compared."""
+"""Flare lists as files: official ones into our table, ours out as FITS, CSV, VOTable or ASCII, two compared."""
 
 from __future__ import annotations
 
@@ -189,7 +189,9 @@ def _completed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_list(flares: pd.DataFrame, path: str | Path, *, layout: str = "stixflow") -> Path:
-    """Write a flare table as a file: CSV, FITS or VOTable by the ending ``.csv``, ``.fits`` or ``.vot``.
+    """Write a flare table as a file: CSV, FITS, VOTable or ASCII by the ending ``.csv``, ``.fits``, ``.vot``, ``.txt``.
+
+    ASCII is the text of the HESSI flare list, which has its own columns in either layout.
 
     Parameters
     ----------
@@ -202,12 +204,17 @@ def write_list(flares: pd.DataFrame, path: str | Path, *, layout: str = "stixflo
         If the ending or the layout is unknown.
     """
     path = Path(path)
-    formats = {".csv": "csv", ".fits": "fits", ".vot": "votable"}
+    formats = {".csv": "csv", ".fits": "fits", ".vot": "votable", ".txt": "ascii"}
     if path.suffix not in formats or layout not in ("stixflow", "official"):
         raise UsageError(
             f"cannot write {path.name} in the layout {layout!r}",
             expected=f"an ending {', '.join(formats)} and the layout 'stixflow' or 'official'",
         )
+    if path.suffix == ".txt":
+        from stixflow.hessi.stix import list_from_table
+
+        list_from_table(flares).write_ascii(path)
+        return path
     table, units = (flares, _units(flares)) if layout == "stixflow" else _official(flares)
     text = _times_as_text(table)
     if path.suffix == ".csv":

@@ -1,4 +1,4 @@
-"""Observing summaries of STIX, from its quick-look light curve."""
+"""Observing summaries and flare lists of STIX, from its quick-look light curve and the flares found in it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.ephemeris.orbit import AU_M, orbit
 from stixflow.ephemeris.spice import Kernels
 from stixflow.errors import UsageError
+from stixflow.hessi.flare_list import FLARE, FlareList, make_flare_list
 from stixflow.hessi.rates import ut_of_utc, utc_of_ut
 from stixflow.hessi.summary import EPHEMERIS_S, INTERVAL_S, ObservingSummary, make_summary
 from stixflow.time import TimeRange
@@ -22,6 +24,9 @@ FloatArray = NDArray[np.float64]
 
 _HIGHEST_KEV = 150.0
 _OBSERVED_PART = 0.5
+_BANDS_KEV = ((4.0, 10.0), (10.0, 15.0), (15.0, 25.0), (25.0, 50.0), (50.0, 84.0))
+_LIST_FLAGS = {"Attenuator State at Peak": "rcr_peak", "Data Gap": "has_gap", "Edge of Data": "is_boundary"}
+_BIN_S = 4.0
 
 
 class _Grid(NamedTuple):
@@ -159,3 +164,40 @@ def _edges(lightcurve: xr.Dataset) -> list[float]:
 def _mask(lightcurve: xr.Dataset) -> NDArray[np.uint8]:
     mask = int(np.bitwise_or.reduce(lightcurve["detector_mask"].to_numpy()))
     return np.array([mask >> i & 1 for i in range(32)], dtype=np.uint8)
+
+
+def list_from_table(flares: pd.DataFrame) -> FlareList:
+    """Flare list of a table of `stixflow.flares`, in its order.
+
+    Numbers are those of RHESSI, yymmddnn with nn the count of the day, since identifiers of STIX do not fit them. Rates
+    are those of the lowest band; the position is helioprojective, NaN where it is unknown.
+    """
+    rows = np.zeros(len(flares), FLARE)
+    times = {name: flares[name].to_numpy().astype("datetime64[ns]") for name in ("start", "stop", "peak")}
+    for name, ours in {"START_TIME": "start", "END_TIME": "stop", "PEAK_TIME": "peak"}.items():
+        rows[name] = ut_of_utc(times[ours])
+    days = pd.Series(times["peak"]).dt.strftime("%y%m%d")
+    rows["ID_NUMBER"] = days.astype(np.int64) * 100 + days.groupby(days).cumcount() + 1
+    total = _numbers(flares, "total_counts")
+    seconds = total / _numbers(flares, "mean_rate") / _numbers(flares, "bins")
+    seconds = np.where(np.isfinite(seconds), seconds, _BIN_S)
+    rows["PEAK_COUNTRATE"] = _numbers(flares, "peak_counts") / seconds
+    rows["BCK_COUNTRATE"] = _numbers(flares, "bkg_median_0") / seconds
+    rows["TOTAL_COUNTS"] = total
+    rows["BCK_TIME"] = np.nan
+    rows["POSITION"] = np.stack([_numbers(flares, "x_hpc"), _numbers(flares, "y_hpc")], axis=-1)
+    bands = np.array(flares.attrs.get("energy_bands", _BANDS_KEV), dtype=np.float64)
+    highest = np.nan_to_num(_numbers(flares, "upper_band")).astype(np.intp)
+    rows["ENERGY_HI"] = np.where(np.isfinite(_numbers(flares, "upper_band"))[:, None], bands[highest], np.nan)
+    for number, name in enumerate(_LIST_FLAGS.values()):
+        rows["FLAGS"][:, number] = np.nan_to_num(_numbers(flares, name)) > 0
+    span = (float(rows["START_TIME"].min()), float(rows["END_TIME"].max())) if len(rows) else (0.0, 0.0)
+    low, high = bands[0].tolist()
+    return make_flare_list(rows, span, energy_range=(low, high), flag_ids=tuple(_LIST_FLAGS))
+
+
+def _numbers(flares: pd.DataFrame, name: str) -> FloatArray:
+    """A column as numbers, NaN where the table does not have it."""
+    if name not in flares:
+        return np.full(len(flares), np.nan)
+    return flares[name].to_numpy(dtype=np.float64, na_value=np.nan)

@@ -150,3 +150,17 @@ def test_what_is_no_list(tmp_path: Path, found: pd.DataFrame, shared: Path) -> N
         write_list(found, tmp_path / "list.xlsx")
     with pytest.raises(UsageError, match="layout 'other'"):
         write_list(found, tmp_path / "list.csv", layout="other")
+
+
+def test_the_text_list_is_that_of_hessi(found: pd.DataFrame, tmp_path: Path) -> None:
+    from stixflow.hessi.flare_list import read_flare_list
+
+    read = read_flare_list(write_list(found, tmp_path / "list.txt")).get("data")
+    days = found["peak"].dt.strftime("%y%m%d").astype(int)
+    assert read["id_number"].tolist() == [100 * day + number for number, day in enumerate(days, start=1)]
+    assert read["total_counts"].tolist() == found["total_counts"].tolist()
+    # Bins of 4 s; the text has hundredths.
+    np.testing.assert_allclose(read["peak_countrate"], found["peak_counts"] / 4.0, atol=0.006)
+    assert np.isnan(read["position"]).all()
+    assert read["energy_hi"][:, 1].tolist() == found["upper_energy_keV"].tolist()
+    assert write_list(found.iloc[:0], tmp_path / "none.txt").is_file()
