@@ -322,7 +322,8 @@ def _dask_settings() -> dict[str, Any]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.target": False,
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(_THREAD_VARIABLES, "1")
-        | {"MALLOC_TRIM_THRESHOLD_": "65536"},
+        # Trimming alone freezes the threshold of mmap at 128 kB: every large temporary would be faulted in anew.
+        | {"MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_MMAP_THRESHOLD_": "33554432"},
         "distributed.admin.log-format": "%(name)s %(levelname)s %(message)s",
         "distributed.logging": {"distributed": "critical"},
     }
