@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stixflow.cli import care, exporting, processing, raw, science
+from stixflow.cli import care, exporting, previewing, processing, raw, science
 from stixflow.cli.options import Parser
 
 __all__ = ["command_names", "main"]
@@ -31,6 +31,7 @@ _COMMANDS = (
     processing.add_ingest,
     science.add_flares,
     science.add_image,
+    previewing.add_preview,
     care.add_status,
     care.add_verify,
     care.add_rollback,

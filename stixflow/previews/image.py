@@ -89,6 +89,12 @@ class SkyImage:
         x, y = self.sky(column, row)
         return float(x), float(y)
 
+    def field(self) -> tuple[float, float, float, float]:
+        """Left, right, lower and upper limit of the image on the sky, arcsec."""
+        rows, columns = self.data.shape
+        x, y = self.sky([-0.5, columns - 0.5, columns - 0.5, -0.5], [-0.5, -0.5, rows - 0.5, rows - 0.5])
+        return float(x.min()), float(x.max()), float(y.min()), float(y.max())
+
 
 def _matrix(header: Mapping[str, Any], step_x: float, step_y: float) -> tuple[tuple[float, float], tuple[float, float]]:
     if "PC1_1" in header or "PC1_2" in header:
@@ -153,26 +159,42 @@ def image_figure(
     figure = new_figure(panel * columns, 0.9 * panel * rows + (0.3 if title else 0.0), look, layout="compressed")
     for index, image in enumerate(shown):
         axes = figure.add_subplot(rows, columns, index + 1)
-        _draw_image(axes, image, look, contour_levels, marks, field_of_view)
+        draw_image(axes, image, look, contour_levels=contour_levels, marks=marks, field_of_view=field_of_view)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=look.ink)
     return figure
 
 
-def _draw_image(
+Field = tuple[float, float, float, float]
+"""Left, right, lower and upper limit, helioprojective arcsec."""
+
+
+def draw_image(
     axes: Axes,
     image: SkyImage,
     look: Theme,
-    contour_levels: Sequence[float],
-    marks: Sequence[Mark],
-    field_of_view: float | None,
+    *,
+    contour_levels: Sequence[float] = (0.5,),
+    marks: Sequence[Mark] = (),
+    field_of_view: float | None = None,
+    field: Field | None = None,
+    top: float | None = None,
 ) -> None:
+    """Draw an image with limb, 10 degree grid, contours, marks and colour bar into axes.
+
+    Parameters
+    ----------
+    field
+        What is shown, in place of a `field_of_view` around the peak.
+    top
+        Value of the brightest colour; None for the maximum of the image.
+    """
     from matplotlib.ticker import ScalarFormatter
 
     dress(axes, look)
-    drawn = _draw_pixels(axes, image)
-    _set_field(axes, image, field_of_view)
-    _draw_sun(axes, image.observer)
+    drawn = _draw_pixels(axes, image, top)
+    _set_field(axes, image, field_of_view, field)
+    draw_sun(axes, image.observer)
     _draw_contours(axes, image, contour_levels)
     _draw_marks(axes, marks)
     _draw_locator(axes, image.observer)
@@ -190,7 +212,7 @@ def _draw_image(
         bar.set_label(image.unit, color=look.faint, fontsize=8)
 
 
-def _draw_pixels(axes: Axes, image: SkyImage) -> AxesImage:
+def _draw_pixels(axes: Axes, image: SkyImage, brightest: float | None = None) -> AxesImage:
     """Draw the array where it is on the sky: an affine transform turns it, nothing is resampled."""
     from matplotlib import colormaps
     from matplotlib.transforms import Affine2D
@@ -198,7 +220,7 @@ def _draw_pixels(axes: Axes, image: SkyImage) -> AxesImage:
     (a, b), (c, d) = image.matrix
     x0, y0 = image.sky(0.0, 0.0)
     place = Affine2D(np.array([[a, b, float(x0)], [c, d, float(y0)], [0.0, 0.0, 1.0]]))
-    top = float(np.nanmax(image.data))
+    top = float(np.nanmax(image.data)) if brightest is None else brightest
     drawn = axes.imshow(
         image.data,
         origin="lower",
@@ -213,16 +235,13 @@ def _draw_pixels(axes: Axes, image: SkyImage) -> AxesImage:
     return drawn
 
 
-def _set_field(axes: Axes, image: SkyImage, field_of_view: float | None) -> None:
-    rows, columns = image.data.shape
-    x, y = image.sky([-0.5, columns - 0.5, columns - 0.5, -0.5], [-0.5, -0.5, rows - 0.5, rows - 0.5])
-    if field_of_view is None:
-        axes.set_xlim(x.min(), x.max())
-        axes.set_ylim(y.min(), y.max())
-        return
-    centre, half = image.peak_xy(), field_of_view / 2
-    axes.set_xlim(centre[0] - half, centre[0] + half)
-    axes.set_ylim(centre[1] - half, centre[1] + half)
+def _set_field(axes: Axes, image: SkyImage, field_of_view: float | None, field: Field | None = None) -> None:
+    if field_of_view is not None and field is None:
+        (x, y), half = image.peak_xy(), field_of_view / 2
+        field = x - half, x + half, y - half, y + half
+    left, right, low, high = field or image.field()
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
 
 
 def heliographic_to_sky(longitude: ArrayLike, latitude: ArrayLike, observer: Observer) -> tuple[Array, Array]:
@@ -239,7 +258,8 @@ def heliographic_to_sky(longitude: ArrayLike, latitude: ArrayLike, observer: Obs
     return np.where(hidden, np.nan, across), np.where(hidden, np.nan, up)
 
 
-def _draw_sun(axes: Axes, observer: Observer) -> None:
+def draw_sun(axes: Axes, observer: Observer) -> None:
+    """Draw limb and heliographic grid into axes whose limits are set."""
     from matplotlib.patches import Circle
 
     fine = np.linspace(-180.0, 180.0, 721)

@@ -41,7 +41,14 @@ def lightcurve_figure(
     """
     look = THEMES[theme]
     figure = new_figure(*size, look)
-    axes = figure.add_subplot()
+    draw_lightcurve(figure.add_subplot(), lightcurve, look, flares=flares, title=title)
+    return figure
+
+
+def draw_lightcurve(
+    axes: Axes, lightcurve: xr.Dataset, look: Theme, *, flares: pd.DataFrame | None = None, title: str = ""
+) -> None:
+    """Draw count rates with flares, attenuator and legend into axes."""
     dress(axes, look)
     _draw_bands(axes, lightcurve, look)
     _draw_regime(axes, lightcurve, look)
@@ -49,7 +56,6 @@ def lightcurve_figure(
     if flares is not None and not without:
         _draw_flares(axes, flares, look)
     _finish(axes, lightcurve, look, title, unlabelled=without)
-    return figure
 
 
 def _draw_bands(axes: Axes, lightcurve: xr.Dataset, look: Theme) -> None:

@@ -1,0 +1,101 @@
+"""Scripts that make the images of a preview again: in Python with stixflow, in IDL with the ground software."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from string import Template
+from typing import Literal
+
+import stixflow
+from stixflow.ephemeris import hpc_to_stix
+from stixflow.errors import UsageError
+from stixflow.previews.panels import METHODS, Preview
+from stixflow.time import iso
+
+FitShape = Literal["circle", "ellipse", "multi"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptFiles:
+    """Names of the files that a script reads; without folder, they lie beside it."""
+
+    pixels: str
+    """Level-1 pixel data."""
+    ephemeris: str
+    """L2 ancillary file."""
+    background: str = ""
+    """Level-1 pixel data of a quiet time; empty for none."""
+
+
+def python_script(
+    shown: Preview, files: ScriptFiles, *, methods: Sequence[str] = METHODS, size: int = 129, pixel: float = 2.0
+) -> str:
+    """Python script that makes the maps of a preview again, writes them as FITS files, and draws them."""
+    return _fill(
+        "preview.py.txt",
+        pixels=repr(files.pixels),
+        background=repr(files.background),
+        ephemeris=repr(files.ephemeris),
+        start=str(shown.time_range.start),
+        stop=str(shown.time_range.stop),
+        energies=repr(tuple(map(float, shown.energy_range))),
+        methods=repr(tuple(methods)),
+        size=str(size),
+        pixel=repr(float(pixel)),
+    )
+
+
+def idl_script(
+    shown: Preview,
+    files: ScriptFiles,
+    *,
+    source_type: FitShape = "circle",
+    locating_energies: tuple[float, float] = (6.0, 10.0),
+) -> str:
+    """IDL script for the ground software, as the data centre makes them, every input filled in.
+
+    `sun_center` is the centre of the Sun in the STIX frame by the same pointing as in the maps of stixflow; the offsets
+    are its negative, as in the template of the mission.
+
+    Raises
+    ------
+    UsageError
+        If there is no background, which the ground software needs, or the pointing or place is unknown.
+    """
+    point, place = shown.source.pointing, shown.source.observer
+    if not files.background or point is None or place is None:
+        raise UsageError(
+            "the IDL script lacks an input",
+            expected="a background file, and a known pointing and place of the spacecraft",
+            advice="choose a background",
+        )
+    x, y = hpc_to_stix((0.0, 0.0), point).tolist()
+    numbers = {
+        "b0": place.hglt_deg, "l0": place.hgln_deg, "rsun": place.rsun_arcsec, "dsun": place.distance_m,
+        "roll_angle": point.roll, "sun_center_x": x, "sun_center_y": y,
+        "bp_elow": locating_energies[0], "bp_ehigh": locating_energies[1],
+        "elow": shown.energy_range[0], "ehigh": shown.energy_range[1],
+    }  # fmt: skip
+    return _fill(
+        "preview.pro.txt",
+        signal=files.pixels,
+        background=files.background,
+        start=iso(shown.time_range.start),
+        stop=iso(shown.time_range.stop),
+        pointing=point.source,
+        source_type=source_type,
+        **{name: f"{float(value):.12g}" for name, value in numbers.items()},
+    )
+
+
+def animation_script(maps: Sequence[str], *, output: str = "animation.gif", milliseconds: int = 500) -> str:
+    """Python script that makes an animation and an overlay of maps, FITS files that lie beside it."""
+    names = "".join(f"    {name!r},\n" for name in maps)
+    return _fill("animation.py.txt", maps=names, output=repr(output), milliseconds=str(milliseconds))
+
+
+def _fill(name: str, **values: str) -> str:
+    template = Template(resources.files("stixflow.previews").joinpath("templates", name).read_text("utf-8"))
+    return template.substitute(version=stixflow.__version__, **values)
