@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from stixflow.cubes.store import open_store
 from stixflow.time import TimeRange
@@ -15,7 +16,10 @@ from stixflow.time import TimeRange
 
 @dataclass(frozen=True, slots=True)
 class DetectJob:
-    """One day whose light curve is to be searched; `context` are the light curves of the days before and after it."""
+    """One day whose light curve is to be searched.
+
+    `context` are the light curves of the days before and after it, `monitors` the background detector of all of them.
+    """
 
     day: str
     partition_id: int
@@ -23,6 +27,7 @@ class DetectJob:
     distance_au: float | None
     method: str
     context: tuple[str, ...] = ()
+    monitors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,20 @@ def detect(job: DetectJob) -> Detected:
 
     own = TimeRange.of_day(date.fromisoformat(job.day))
     reach = flares.CONTEXT[job.method]
-    days = [open_store(url).load() for url in (job.url, *job.context)]
     around = TimeRange(own.start - reach, own.stop + reach)
-    near = [day.isel(time=np.flatnonzero(around.covers(day["time_start"].to_numpy()))) for day in days]
-    table = flares.detect(flares.join_days(near), job.method, distance_au=job.distance_au, span=own)
+    table = flares.detect(
+        _read((job.url, *job.context), around),
+        job.method,
+        distance_au=job.distance_au,
+        background_detector=_read(job.monitors, around) if job.monitors else None,
+        span=own,
+    )
     return Detected(job.partition_id, tuple({str(k): v for k, v in row.items()} for row in table.to_dict("records")))
+
+
+def _read(urls: Sequence[str], span: TimeRange) -> xr.Dataset:
+    """Read the bins of days that lie in a span, joined."""
+    from stixflow import flares
+
+    days = [open_store(url).load() for url in urls]
+    return flares.join_days([day.isel(time=np.flatnonzero(span.covers(day["time_start"].to_numpy()))) for day in days])

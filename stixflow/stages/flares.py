@@ -20,20 +20,23 @@ _DETECTOR = 2
 
 
 def find_flares(run: Run) -> None:
-    """Search every day whose light curve, neighbours, distance or detector are not those it was searched with."""
+    """Search every day whose light curve, neighbours, background, distance or detector are new since its search."""
     method = run.detector
     catalog = run.archive.catalog
     searched = catalog.done(_STAGE)
     measured = _distances(run)
     todo, digests = [], {}
     days = {day.key: day for day in catalog.partitions("ql_lightcurve")}
+    monitored = {day.key: day for day in catalog.partitions("ql_background")} if method == "poisson" else {}
     for day in days.values():
         around = _neighbours(day, days)
         distance = measured.get(day.key, _orbit_distance(day))
-        digest = _digest(day, around, distance, method)
+        monitors = [monitored[key] for key in (day.key, *(other.key for other in around)) if key in monitored]
+        digest = _digest(day, around, monitors, distance, method)
         if searched.get(str(day.id)) != digest:
-            context = tuple(run.archive.url(other.path) for other in around)
-            todo.append(jobs.DetectJob(day.key, day.id, run.archive.url(day.path), distance, method, context))
+            url, *context = (run.archive.url(one.path) for one in (day, *around))
+            beside = tuple(run.archive.url(one.path) for one in monitors)
+            todo.append(jobs.DetectJob(day.key, day.id, url, distance, method, tuple(context), beside))
             digests[day.id] = digest
     for job, found in run.fan_out(_STAGE, jobs.detect, todo, lambda job: job.day):
         catalog.replace_flares(job.partition_id, found.flares)
@@ -60,6 +63,9 @@ def _orbit_distance(day: Partition) -> float:
     return round(float(distance_au(TimeRange.of_day(day.day).middle)), 4)
 
 
-def _digest(day: Partition, around: Sequence[Partition], distance_au: float | None, method: str) -> str:
+def _digest(
+    day: Partition, around: Sequence[Partition], monitors: Sequence[Partition], distance_au: float | None, method: str
+) -> str:
     context = [f"beside {other.digest}" for other in around]
+    context += [f"background {other.digest}" for other in monitors]
     return input_digest([day.digest, *context, f"distance {distance_au}", f"method {method} {_DETECTOR}"])
