@@ -18,7 +18,7 @@ import pandas as pd
 import stixflow
 from stixflow.archive import Archive
 from stixflow.compute import Serial
-from stixflow.ephemeris import hpc_to_stix, observer, pointing
+from stixflow.ephemeris import Pointing, hpc_to_stix, observer, pointing, stix_to_hpc
 from stixflow.imaging import Location, locate
 from stixflow.simulate import replay
 from stixflow.stages import run_stages
@@ -49,17 +49,22 @@ def locate_all(archive: Archive, folder: Path) -> pd.DataFrame:
     Returns
     -------
     One row per flare: differences to the list's STIX-frame peaks in arcsec, `dx`, `dy` of the back-projection peak and
-    `fit_dx`, `fit_dy` of the fit; half a pixel of the list's map; and what the location says of itself.
+    `fit_dx`, `fit_dy` of the fit; `hpc_dx`, `hpc_dy` of the fit to the forward fit of the ground software,
+    helioprojective arcsec seen from the spacecraft, and its standard error `idl_sigma`; half a pixel of the list's map;
+    and what the location says of itself.
     """
     flares = pd.read_csv(folder / "flarelist_with_paths.csv")
     listed = pd.read_csv(folder / "flare_locations_stix_frame.csv").set_index("flare ID")
+    fitted = pd.read_csv(folder / "flare_locations.csv").set_index("flare ID")
     present = flares["pixel_paths"].map(lambda path: (folder / path).exists())
     rows = []
     for flare in flares[flares["flare_id"].isin(listed.index) & present].to_dict("records"):
         peak = np.datetime64(str(flare["peak_UTC"]).replace(" ", "T"), "ns")
         request_id = int(str(flare["pixel_paths"]).rsplit("_", 1)[1].split("-")[0])
-        place, rsun = _locate(archive, request_id, TimeRange(peak - AROUND_PEAK, peak + AROUND_PEAK))
+        place, rsun, direction = _locate(archive, request_id, TimeRange(peak - AROUND_PEAK, peak + AROUND_PEAK))
         x, y = listed.loc[flare["flare_id"], ["STIX MAX X BP COORD", "STIX MAX Y BP COORD"]]
+        hpc = stix_to_hpc((place.x, place.y), direction)
+        idl = fitted.loc[flare["flare_id"]]
         rows.append(
             {
                 "flare_id": flare["flare_id"],
@@ -67,6 +72,9 @@ def locate_all(archive: Archive, folder: Path) -> pd.DataFrame:
                 "dy": place.peak_y - y,
                 "fit_dx": place.x - x,
                 "fit_dy": place.y - y,
+                "hpc_dx": float(hpc[..., 0]) - idl["X flare loc"],
+                "hpc_dy": float(hpc[..., 1]) - idl["Y flare loc"],
+                "idl_sigma": float(np.hypot(idl["FWDFIT X SIGMA"], idl["FWDFIT Y SIGMA"])),
                 "half_pixel": 2.6 * rsun / 512 / 2,
                 "ambiguous": place.ambiguous,
                 "sidelobe_ratio": place.sidelobe_ratio,
@@ -75,18 +83,26 @@ def locate_all(archive: Archive, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _locate(archive: Archive, request_id: int, span: TimeRange) -> tuple[Location, float]:
+def _locate(archive: Archive, request_id: int, span: TimeRange) -> tuple[Location, float, Pointing]:
     day = TimeRange.of_day(span.start.astype("datetime64[D]").item())
     ephemeris = archive.ephemeris(day.start, day.stop).load()
     rsun = observer(ephemeris, span.middle).rsun_arcsec
-    center = hpc_to_stix((0.0, 0.0), pointing(ephemeris, span))
-    return locate(archive.pixels(request_id).load(), span, (6.0, 10.0), rsun_arcsec=rsun, center=center), rsun
+    direction = pointing(ephemeris, span)
+    center = hpc_to_stix((0.0, 0.0), direction)
+    place = locate(archive.pixels(request_id).load(), span, (6.0, 10.0), rsun_arcsec=rsun, center=center)
+    return place, rsun, direction
 
 
 def distances(located: pd.DataFrame) -> pd.Series:
     """Distance of each unambiguous location to the list once the list's constant half-pixel bias is removed, arcsec."""
     clear = located[~located["ambiguous"]]
     return np.hypot(clear["dx"] - clear["dx"].median(), clear["dy"] - clear["dy"].median())
+
+
+def forward_fit_distances(located: pd.DataFrame, *, below: float = 0.9) -> pd.Series:
+    """Distance of each location to the forward fit of the ground software, arcsec, for sidelobe ratios `below`."""
+    clear = located[located["sidelobe_ratio"] < below].set_index("flare_id")
+    return np.hypot(clear["hpc_dx"], clear["hpc_dy"])
 
 
 def main() -> int:
@@ -105,6 +121,7 @@ def main() -> int:
         processed = time.process_time() - started
         located = locate_all(archive, options.folder)
     apart = distances(located)
+    fit = forward_fit_distances(located)
     result = {
         "flares": len(located),
         "ambiguous": located.loc[located["ambiguous"], "flare_id"].tolist(),
@@ -112,6 +129,12 @@ def main() -> int:
         "half_pixel_of_the_list_arcsec": float(located["half_pixel"].median()),
         "median_distance_arcsec": float(apart.median()),
         "largest_distance_arcsec": float(apart.max()),
+        "forward_fit_flares": len(fit),
+        "forward_fit_median_distance_arcsec": float(fit.median()),
+        "forward_fit_p90_distance_arcsec": float(fit.quantile(0.9)),
+        "forward_fit_bias_arcsec": [float(located[axis].median()) for axis in ("hpc_dx", "hpc_dy")],
+        "forward_fit_further_than_10_arcsec": {str(name): round(float(far), 1) for name, far in fit[fit > 10].items()},
+        "sidelobe_ratio_above_0.9": located.loc[located["sidelobe_ratio"] >= 0.9, "flare_id"].tolist(),
         "cpu_seconds_replay_ingest_build": processed,
         "cpu_seconds_locate": time.process_time() - started - processed,
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.bench_real_flares import distances, locate_all, process
+from benchmarks.bench_real_flares import distances, forward_fit_distances, locate_all, process
 from stixflow.archive import Archive
 from stixflow.fits import read_level1
 
@@ -60,3 +60,19 @@ def test_the_flare_among_sidelobes_is_called_ambiguous(located: pd.DataFrame) ->
     assert list(far["flare_id"]) == [2211100617]
     assert far["ambiguous"].all()
     assert (far["sidelobe_ratio"] > 0.9).all()
+
+
+def test_positions_on_the_sun_agree_with_the_forward_fits(located: pd.DataFrame) -> None:
+    """Helioprojective, with the pointing, to fits of the ground software whose own errors are 0.5 to 1.5 arcsec."""
+    apart = forward_fit_distances(located)
+    assert len(apart) == 58
+    assert apart.median() < 3.0
+    assert apart.max() < 10.0
+
+
+def test_flares_with_high_sidelobes_are_named(located: pd.DataFrame) -> None:
+    doubtful = located[located["sidelobe_ratio"] >= 0.9].set_index("flare_id")
+    assert set(doubtful.index) == {2211100617, 2211101252}
+    # Of the two the fit decides one, for the lobe that the list has too.
+    assert list(doubtful.index[doubtful["ambiguous"]]) == [2211100617]
+    assert np.hypot(doubtful["dx"], doubtful["dy"])[2211101252] < 15.0
