@@ -86,8 +86,14 @@ def idl_script(
         stop=iso(shown.time_range.stop),
         pointing=point.source,
         source_type=source_type,
-        **{name: f"{float(value):.12g}" for name, value in numbers.items()},
+        **{name: _double(value) for name, value in numbers.items()},
     )
+
+
+def _double(value: float) -> str:
+    """Write a number as IDL reads it in double precision."""
+    text = f"{float(value):.12g}"
+    return text.replace("e", "d") if "e" in text else f"{text}d"
 
 
 def animation_script(maps: Sequence[str], *, output: str = "animation.gif", milliseconds: int = 500) -> str:

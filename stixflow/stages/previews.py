@@ -12,9 +12,9 @@ import xarray as xr
 
 from stixflow.archive import Archive
 from stixflow.cubes.store import open_store
-from stixflow.ephemeris import write_ancillary
-from stixflow.errors import ImagingError, NotFound
-from stixflow.fits import level1_name, write_level1
+from stixflow.ephemeris import read_ancillary, write_ancillary
+from stixflow.errors import NotFound, StixflowError
+from stixflow.fits import level1_name, read_level1, write_level1
 from stixflow.flares import ImagingWindow, imaging_window
 from stixflow.imaging import image_flare, write_map
 from stixflow.jobs import ImageJob
@@ -75,9 +75,9 @@ def write_previews(
             advice="ingest it, or use `stixflow image`",
         )
     pixels, background = open_box(job.pixels, job.peak), open_box(job.background) if job.background else None
-    windows = {band: imaging_window(pixels, {"start": job.start, "stop": job.stop}, band) for band in energy_ranges}
-    chosen = {band: found.time_range for band, found in windows.items() if isinstance(found, ImagingWindow)}
-    left_out = {_name(band): found.reason for band, found in windows.items() if not isinstance(found, ImagingWindow)}
+    windows = {band: _window(pixels, job, band) for band in energy_ranges}
+    chosen = {band: found for band, found in windows.items() if isinstance(found, TimeRange)}
+    left_out = {_name(band): found for band, found in windows.items() if isinstance(found, str)}
     if not chosen:
         raise NotFound(
             f"flare {flare_id} has no window to image: {next(iter(left_out.values()))}",
@@ -89,16 +89,39 @@ def write_previews(
     previews = []
     for band, window in chosen.items():
         try:
-            shown = preview(pixels, window, band, ephemeris=inputs.ephemeris, background=background, methods=methods)
-        except ImagingError as error:
+            shown = preview(
+                inputs.pixels,
+                window,
+                band,
+                ephemeris=inputs.ephemeris,
+                background=inputs.background,
+                methods=methods,
+            )
+        except StixflowError as error:
             left_out[_name(band)] = str(error)
             continue
         previews.append(_write_band(archive, job, shown, inputs, output, methods))
-    animation = _write_animation(job, inputs, next(iter(chosen)), output, frames, left_out) if previews else {}
+    if not previews:
+        raise NotFound(
+            f"flare {flare_id} has no image: {next(iter(left_out.values()))}",
+            expected="a source that can be imaged in one of the energy ranges",
+            advice="give other energies",
+        )
+    first = tuple(previews[0]["energy_keV"])
+    animation = _write_animation(job, inputs, first, output, frames, left_out)
     return {
         "flare_id": flare_id, "output": str(output), "inputs": _listed(inputs.files), "previews": previews,
         "animation": animation, "left_out": left_out,
     }  # fmt: skip
+
+
+def _window(pixels: xr.Dataset, job: ImageJob, band: Band) -> TimeRange | str:
+    """Choose the time to image in one band, or say why there is none."""
+    try:
+        found = imaging_window(pixels, {"start": job.start, "stop": job.stop}, band)
+    except StixflowError as error:
+        return str(error)
+    return found.time_range if isinstance(found, ImagingWindow) else found.reason
 
 
 def _name(band: Band) -> str:
@@ -110,7 +133,7 @@ def _listed(files: ScriptFiles) -> list[str]:
 
 
 def _write_inputs(output: Path, pixels: xr.Dataset, background: xr.Dataset | None, ephemeris: xr.Dataset) -> _Inputs:
-    """Write the files that the scripts read."""
+    """Write the files that the scripts read, and read them back: angles lose digits in them, and maps shall agree."""
     names = [level1_name(dataset, version="V02") for dataset in (pixels, background) if dataset is not None]
     for name, dataset in zip(names, (pixels, background), strict=False):
         if dataset is not None:
@@ -119,7 +142,8 @@ def _write_inputs(output: Path, pixels: xr.Dataset, background: xr.Dataset | Non
     place = f"solo_L2_stix-aux-ephemeris_{day}_V01.fits"
     write_ancillary(output / place, ephemeris)
     files = ScriptFiles(names[0], place, names[1] if background is not None else "")
-    return _Inputs(pixels, background, ephemeris, files)
+    read = [read_level1(output / name) for name in names]
+    return _Inputs(read[0], read[1] if background is not None else None, read_ancillary(output / place), files)
 
 
 def _write_band(
@@ -162,7 +186,7 @@ def _write_animation(
             inputs.pixels, [band],
             cadence=cadence, within=within, background=inputs.background, ephemeris=inputs.ephemeris,
         )  # fmt: skip
-    except ImagingError as error:
+    except StixflowError as error:
         left_out["animation"] = str(error)
         return {}
     source, stack = flare.source, flare.source.images[0]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from stixflow.ephemeris import Observer, apparent_radius
-from stixflow.previews import SkyImage
+from stixflow.ephemeris import Observer, apparent_radius, read_ancillary
+from stixflow.fits import read_level1
+from stixflow.previews import Preview, SkyImage, preview
+from stixflow.time import TimeRange
 
 DISTANCE = 0.5 * 149_597_870_700.0
 
@@ -57,3 +61,29 @@ def image() -> SkyImage:
     cos, sin = 2 * np.cos(np.deg2rad(100)), 2 * np.sin(np.deg2rad(100))
     observer = Observer(DISTANCE, 30.0, -4.0, float(apparent_radius(DISTANCE)))
     return SkyImage(data, (32.0, 32.0), (700.0, -400.0), ((cos, -sin), (sin, cos)), observer, "clean", "counts")
+
+
+@pytest.fixture(scope="session")
+def real_paths(shared: Path) -> dict[str, Path]:
+    """Return official files of a flare of 2022-11-09."""
+    folder = shared / "data" / "flares_202211"
+    return {
+        "pixels": next((folder / "pixel_data").glob("*_2211091049-*.fits")),
+        "background": next((folder / "pixel_data").glob("*_2211098157-*.fits")),
+        "ephemeris": folder / "ephemeris" / "solo_L2_stix-aux-ephemeris_20221109_V01.fits",
+    }
+
+
+@pytest.fixture(scope="session")
+def real_inputs(real_paths: dict[str, Path]) -> dict[str, xr.Dataset]:
+    """Return what is in them."""
+    readers = {"pixels": read_level1, "background": read_level1, "ephemeris": read_ancillary}
+    return {name: readers[name](path) for name, path in real_paths.items()}
+
+
+@pytest.fixture(scope="session")
+def real_preview(real_inputs: dict[str, xr.Dataset]) -> Preview:
+    """Return the preview of 40 s of it, on maps of 65 pixels of 4 arcsec."""
+    span = TimeRange.parse("2022-11-09T07:20:24/2022-11-09T07:21:04")
+    places = {name: real_inputs[name] for name in ("background", "ephemeris")}
+    return preview(real_inputs["pixels"], span, (4.0, 10.0), size=65, pixel=4.0, **places)
