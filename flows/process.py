@@ -7,7 +7,7 @@ catalog of the archive is the record of what was done.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ def run_process(
     workers: int | None = None,
     progress: Progress | None = None,
     detector: str | None = None,
+    clock_kernels: Sequence[str] = (),
+    redate: bool = False,
 ) -> dict[str, Any]:
     """Run the flow in this process and return its report.
 
@@ -36,12 +38,14 @@ def run_process(
 
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        report: dict[str, Any] = process_flow()(paths, archive, workers, progress, catalog, detector)
+        report: dict[str, Any] = process_flow()(
+            paths, archive, workers, progress, catalog, detector, tuple(clock_kernels), redate
+        )
     return report
 
 
 def process_flow() -> Any:
-    """Return the Prefect flow ``process(paths, archive, workers, progress, catalog, detector)``."""
+    """Return the Prefect flow ``process(paths, archive, workers, progress, catalog, detector, ...)``."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
@@ -53,11 +57,20 @@ def process_flow() -> Any:
         progress: Progress | None = None,
         catalog: str | None = None,
         detector: str | None = None,
+        clock_kernels: tuple[str, ...] = (),
+        redate: bool = False,
     ) -> dict[str, Any]:
         with (
             compute.open_cluster(workers) as pool,
             stages.open_run(
-                archive, pool=pool, catalog=catalog, progress=progress, command="process", detector=detector
+                archive,
+                pool=pool,
+                catalog=catalog,
+                progress=progress,
+                command="process",
+                detector=detector,
+                clock_kernels=clock_kernels,
+                redate=redate,
             ) as run,
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():

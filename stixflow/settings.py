@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from stixflow.errors import MissingFile, UsageError
 
@@ -31,7 +31,16 @@ class Settings(BaseModel):
     serial: bool = Field(False, description="compute in this process, without a cluster")
     scheduler: str | None = Field(None, description="address of a running Dask scheduler to use instead")
     detector: Literal["snip", "poisson"] = Field("snip", description="how flares are found: see docs/flares.md")
+    clock_kernels: tuple[str, ...] = Field(
+        (), description="SPICE clock kernel (.tsc) and leap seconds (.tls), or their folder, that date what is ingested"
+    )
     batch_seconds: float = Field(2.0, gt=0, description="how long a batch of jobs should take on a worker")
+
+    @field_validator("clock_kernels", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        """Read several paths from one text, as from the environment."""
+        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
 
 def load_settings(

@@ -51,6 +51,30 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole, help="worker processes; default one a core")
 
 
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    """Add what dates the cubes."""
+    parser.add_argument(
+        "--clock-kernel",
+        action="extend",
+        nargs="+",
+        metavar="KERNEL",
+        help="SPICE clock kernel (.tsc) and leap seconds (.tls), or their folder; default the setting clock_kernels, "
+        "or the table that comes along",
+    )
+    parser.add_argument("--redate", action="store_true", help="make cubes anew that another clock dated")
+
+
+def clock_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the clock kernels that the options or the settings name, with their whole path, and whether to redate."""
+    from pathlib import Path
+
+    from stixflow.settings import load_settings
+
+    named = load_settings(clock_kernels=getattr(options, "clock_kernel", None)).clock_kernels
+    kernels = [str(Path(path).resolve()) for path in named]
+    return {"clock_kernels": kernels, "redate": getattr(options, "redate", False)}
+
+
 def add_method(parser: argparse.ArgumentParser) -> None:
     """Add how flares are found."""
     parser.add_argument(

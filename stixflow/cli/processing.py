@@ -11,11 +11,13 @@ from typing import Any
 
 from stixflow.cli.options import (
     add_archive,
+    add_clock,
     add_container,
     add_engine,
     add_method,
     add_paths,
     archive_place,
+    clock_of,
     command,
     method_of,
     natural,
@@ -82,6 +84,7 @@ def _process(options: argparse.Namespace) -> int:
         workers=options.workers,
         progress=progress(options),
         detector=method_of(options),
+        **clock_of(options),
     )
     return _finish(options, report)
 
@@ -104,6 +107,7 @@ def process_here(options: argparse.Namespace, stages: Sequence[str]) -> Mapping[
             progress=progress(options),
             command=" ".join(["stixflow", options.command]),
             detector=method_of(options),
+            **clock_of(options),
         )
 
 
@@ -144,6 +148,7 @@ def add_process(commands: Any) -> None:
     add_archive(parser)
     add_engine(parser)
     add_method(parser)
+    add_clock(parser)
 
 
 def add_ingest(commands: Any) -> None:
@@ -158,6 +163,7 @@ def add_ingest(commands: Any) -> None:
     add_paths(parser)
     add_archive(parser)
     add_engine(parser)
+    add_clock(parser)
 
 
 def add_simulate(commands: Any) -> None:

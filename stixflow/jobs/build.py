@@ -17,7 +17,7 @@ from stixflow.cubes.store import StoreRecord, verify_store, write_store
 from stixflow.errors import BalanceError, StoreError
 from stixflow.jobs.kept import Reject, read_kept, write_reject
 from stixflow.telemetry import Packets, Records, concat, decode
-from stixflow.time import TimeRange, scet_to_utc
+from stixflow.time import ANCHOR_CLOCK, Clock, TimeRange, scet_to_utc
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,6 +33,7 @@ class BuildJob:
     """Path below the root and SHA-256 of each packet set."""
     root: str
     run_id: str
+    clock: Clock = ANCHOR_CLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _build_day(job: BuildJob, records: Sequence[Records], packets: Packets) -> B
 
     day = date.fromisoformat(job.key)
     (only,) = records
-    cube = build_day(job.product, only)
+    cube = build_day(job.product, only, clock=job.clock)
     inside = TimeRange.of_day(day).covers(cube["time"].to_numpy())
     if not inside.any():
         return None
@@ -104,7 +105,7 @@ def _build_day(job: BuildJob, records: Sequence[Records], packets: Packets) -> B
 def _build_run(job: BuildJob, records: Sequence[Records], packets: Packets) -> Built | None:
     from stixflow.cubes.build import build_calibration
 
-    runs = [cube for one in records for cube in build_calibration(one)]
+    runs = [cube for one in records for cube in build_calibration(one, clock=job.clock)]
     _check_single(job, len(runs), "runs")
     (cube,) = runs
     day = cube["time_start"].to_numpy()[0].astype("datetime64[D]").astype(date)
@@ -122,7 +123,10 @@ def _check_single(job: BuildJob, found: int, what: str) -> None:
 
 
 def _count_home(job: BuildJob, packets: Packets, day: date) -> int:
-    """Count the packets that start on a day; those from its neighbours only lend it their samples."""
+    """Count the packets that start on a day; those from its neighbours only lend it their samples.
+
+    Days are told by the anchor table whatever clock dates the cubes, so that the books of framing hold.
+    """
     from stixflow.cubes.build import place
 
     records = decode(packets, products=record_names(job.product)).values()
@@ -133,7 +137,7 @@ def _count_home(job: BuildJob, packets: Packets, day: date) -> int:
 def _build_request(job: BuildJob, records: Sequence[Records], packets: Packets) -> Built | None:
     from stixflow.cubes.build import build_requests
 
-    requests = [request for one in records for request in build_requests(one)]
+    requests = [request for one in records for request in build_requests(one, clock=job.clock)]
     _check_single(job, len(requests), "requests")
     request = requests[0]
     if not request.datasets:

@@ -20,7 +20,7 @@ from stixflow.errors import BalanceError, InputFileError
 from stixflow.jobs.kept import Reject, write_kept, write_reject
 from stixflow.telemetry import Accounting, Decoded, Packets, Quarantined, Records, consistent, decode, iter_packets
 from stixflow.telemetry.layouts import type_name
-from stixflow.time import TICKS_PER_SECOND, iso, scet_to_utc, to_utc
+from stixflow.time import ANCHOR_CLOCK, TICKS_PER_SECOND, Clock, iso, scet_to_utc, to_utc
 
 UNDECODED = "undecoded"
 """Product of the packet sets whose type is known but not made into a cube yet; their key is the packet type."""
@@ -28,7 +28,7 @@ UNDECODED = "undecoded"
 # Bytes of a file that are sorted at a time: a delivery is rarely longer, so that it makes one set for each partition.
 _BATCH_BYTES = 64_000_000
 
-# A clock kernel may move the day border by this much later; packets near midnight are kept with both days.
+# A clock kernel, also one given later, may move the day border by this much: packets near it are kept with both days.
 _MIDNIGHT_MARGIN = 5 * TICKS_PER_SECOND
 _LAUNCH = 634_694_400 << 16
 # Real packets of light curves are written 0.3 to 6.8 s after their last sample.
@@ -42,6 +42,7 @@ class FrameJob:
 
     path: str
     root: str
+    clock: Clock = ANCHOR_CLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
     rejected: list[Reject] = []
     try:
         for packets in iter_packets(job.path, batch_bytes=_BATCH_BYTES):
-            found, unusable = _sort(job.root, packets)
+            found, unusable = _sort(job, packets)
             sets += found
             rejected += [write_reject(job.root, entry) for entry in (*packets.rejected, *unusable)]
             accounting += packets.accounting
@@ -107,13 +108,14 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
     return framed
 
 
-def _sort(root: str, packets: Packets) -> tuple[list[SetRecord], list[Quarantined]]:
+def _sort(job: FrameJob, packets: Packets) -> tuple[list[SetRecord], list[Quarantined]]:
     """Write the packet sets of one batch; also return the packets that cannot be used."""
     decoded = decode(packets, products=record_names())
     places = _places(packets, decoded)
     unusable = list(_once((*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets, places))))
     good = ~np.isin(packets.position, [entry.offset for entry in unusable])
-    return [_write_set(root, route, packets) for route in _routes(packets, places, good)], unusable
+    routes = _routes(packets, places, good, job.clock)
+    return [_write_set(job.root, route, packets) for route in routes], unusable
 
 
 def _not_decoded(sets: Iterable[SetRecord]) -> dict[str, int]:
@@ -199,7 +201,7 @@ class _Route:
     n_home: int
 
 
-def _routes(packets: Packets, places: Place, good: NDArray[np.bool_]) -> Iterator[_Route]:
+def _routes(packets: Packets, places: Place, good: NDArray[np.bool_], clock: Clock) -> Iterator[_Route]:
     """Yield which packets belong to which partition."""
     types, kinds = packets.types()
     names = [product_of(packet_type) for packet_type in types]
@@ -208,7 +210,7 @@ def _routes(packets: Packets, places: Place, good: NDArray[np.bool_]) -> Iterato
         if not rows.size:
             continue
         if PRODUCTS[product].partition == "day":
-            yield from _day_routes(product, rows, places.start[rows], places.stop[rows])
+            yield from _day_routes(product, rows, places.start[rows], places.stop[rows], clock)
         else:
             yield from _numbered_routes(product, rows, places.first[rows], places.second[rows])
     for index, packet_type in enumerate(types):
@@ -225,10 +227,11 @@ def _numbered_routes(product: str, rows: Any, first: Any, second: Any) -> Iterat
         yield _Route(product, name(one, other), mine, len(mine))
 
 
-def _day_routes(product: str, rows: Any, start: Any, stop: Any) -> Iterator[_Route]:
+def _day_routes(product: str, rows: Any, start: Any, stop: Any, clock: Clock) -> Iterator[_Route]:
+    # The books count by the anchor table, whatever clock dates the cubes: a later kernel leaves them as they are.
     home = scet_to_utc(start).astype("datetime64[D]")
-    first = scet_to_utc(start - _MIDNIGHT_MARGIN).astype("datetime64[D]")
-    last = scet_to_utc(stop + _MIDNIGHT_MARGIN).astype("datetime64[D]")
+    first = np.minimum(clock.utc(start - _MIDNIGHT_MARGIN).astype("datetime64[D]"), home)
+    last = np.maximum(clock.utc(stop + _MIDNIGHT_MARGIN).astype("datetime64[D]"), home)
     for day in np.unique(np.concatenate([_days_from_to(*span) for span in set(zip(first, last, strict=True))])):
         touched = (first <= day) & (last >= day)
         yield _Route(product, day_key(day.astype(date)), rows[touched], int((home == day).sum()))

@@ -63,11 +63,22 @@ def run_stages(
     catalog: str | None = None,
     progress: Progress | None = None,
     detector: str | None = None,
+    clock_kernels: Sequence[str] = (),
+    redate: bool = False,
 ) -> dict[str, Any]:
     """Run the named stages without Prefect and return the report of the run."""
     if "ingest" in names:
         list_files(paths)  # before an archive is made
-    with open_run(root, pool=pool, command=command, catalog=catalog, progress=progress, detector=detector) as run:
+    with open_run(
+        root,
+        pool=pool,
+        command=command,
+        catalog=catalog,
+        progress=progress,
+        detector=detector,
+        clock_kernels=clock_kernels,
+        redate=redate,
+    ) as run:
         stages = bind(run, paths)
         for name in names:
             stages[name]()

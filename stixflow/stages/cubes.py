@@ -11,6 +11,7 @@ from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.months import join_months
 from stixflow.stages.run import Run
+from stixflow.time import ANCHOR_CLOCK
 
 _NOTHING_INSIDE = "cubes without a bin inside"
 
@@ -41,7 +42,10 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
     catalog = run.archive.catalog
     lost = {item.id for item in run.archive.lost()}
     there = [item for item in catalog.partitions() if item.id not in lost]
-    made = catalog.done(_NOTHING_INSIDE) | {f"{p.product} {p.key}": p.input_digest for p in there}
+    nothing = catalog.done(_NOTHING_INSIDE)
+    if run.redate:
+        there, nothing = [item for item in there if _is_dated_by(run, item)], {}
+    made = nothing | {f"{p.product} {p.key}": p.input_digest for p in there}
     rolled_back = catalog.rolled_back()
     stale = []
     for (product, key), items in groups.items():
@@ -53,8 +57,13 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
         if (product, key, digest) in rolled_back:
             run.skip("cubes", f"{product} {key}", "rolled back: left as it is until more of its packets come")
         else:
-            stale.append((jobs.BuildJob(product, key, inputs, run.archive.root, run.run_id), chosen))
+            stale.append((jobs.BuildJob(product, key, inputs, run.archive.root, run.run_id, run.clock), chosen))
     return stale
+
+
+def _is_dated_by(run: Run, partition: Partition) -> bool:
+    """Tell whether a partition was made by the clock of the run; ephemeris brings its own times."""
+    return partition.product == "ephemeris" or partition.attrs.get("clock", ANCHOR_CLOCK.name) == run.clock.name
 
 
 def _chosen(product: str, items: list[PacketSet]) -> list[PacketSet]:

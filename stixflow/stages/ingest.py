@@ -43,7 +43,7 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
             _ingest_ancillary(run, path, digest)
         else:
             telemetry[str(path)] = digest
-    todo = [jobs.FrameJob(path, run.archive.root) for path in telemetry]
+    todo = [jobs.FrameJob(path, run.archive.root, run.clock) for path in telemetry]
     for job, framed in run.fan_out("ingest", jobs.frame, todo, lambda job: Path(job.path).name):
         path = Path(job.path)
         if isinstance(framed, jobs.Framed):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from stixflow.archive import Archive, open_archive
 from stixflow.compute import Outcome, Pool, map_batches
 from stixflow.provenance import code_version, new_run_id
+from stixflow.time import ANCHOR_CLOCK, Clock
 
 Progress = Callable[[str, int, int], None]
 Item = TypeVar("Item")
@@ -38,6 +39,10 @@ class Run:
     progress: Progress = _silent
     detector: str = DETECTOR
     """Method that finds flares, as in `flares.detect`."""
+    clock: Clock = ANCHOR_CLOCK
+    """What dates the cubes that this run makes."""
+    redate: bool = False
+    """Make cubes anew that another clock dated."""
     balance: Counter[str] = field(default_factory=Counter)
     """Packets of this run: in, used, duplicates, rejected."""
     not_decoded: Counter[str] = field(default_factory=Counter)
@@ -106,10 +111,21 @@ def open_run(
     catalog: str | None = None,
     progress: Progress | None = None,
     detector: str | None = None,
+    clock_kernels: Sequence[str] = (),
+    redate: bool = False,
 ) -> Iterator[Run]:
-    """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block."""
+    """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block.
+
+    Parameters
+    ----------
+    clock_kernels
+        SPICE kernels that date what the run makes, as for `ephemeris.read_clock`; none: the anchor table.
+    redate
+        Make cubes anew that were dated by another clock.
+    """
+    clock = _clock(clock_kernels)  # before an archive is made
     archive = open_archive(root, catalog=catalog, create=True)
-    run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR)
+    run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR, clock, redate)
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
     try:
@@ -118,6 +134,14 @@ def open_run(
     finally:
         archive.catalog.finish_run(run.run_id, state=state, summary=run.report())
         archive.close()
+
+
+def _clock(kernels: Sequence[str]) -> Clock:
+    if not kernels:
+        return ANCHOR_CLOCK
+    from stixflow.ephemeris import read_clock
+
+    return read_clock(kernels)
 
 
 def timed(run: Run, name: str, stage: Callable[[], None]) -> Callable[[], None]:
