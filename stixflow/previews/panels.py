@@ -159,6 +159,7 @@ def _draw_curve(axes: Axes, lightcurve: xr.Dataset | None, window: TimeRange, lo
     axes.set_title("quick-look light curves, imaged time shaded", loc="left", fontsize=9.5, color=look.ink)
     box = {"framealpha": 0.6, "edgecolor": "none", "facecolor": look.ground}
     axes.legend(loc="upper right", fontsize=7, labelcolor=look.ink, **box)
+    axes.set_xlabel("UTC at the spacecraft", loc="left", fontsize=9)
     locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]

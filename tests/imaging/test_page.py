@@ -32,7 +32,7 @@ def test_the_examples_from_an_archive_run(processed: Path, tmp_path: Path, monke
 
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```py\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     namespace: dict[str, Any] = {"archive": stixflow.open_archive(processed), "np": np, "Grid": Grid}
     for code in blocks:
         exec(compile(code, str(PAGE), "exec"), namespace)
@@ -43,3 +43,4 @@ def test_the_examples_from_an_archive_run(processed: Path, tmp_path: Path, monke
     seen = sunpy.map.Map(tmp_path / "map.fits")
     assert np.hypot(peak[0] - 300, peak[1] + 200) < 3
     assert seen.instrument == "STIX"
+    assert {path.suffix for path in tmp_path.iterdir()} == {".fits", ".png", ".gif"}
