@@ -5,8 +5,10 @@ whole-array NumPy. One core, CPU time, best of several rounds.
 
     python benchmarks/bench_flares.py [--days 4] [--rounds 5] [--json]
     python benchmarks/bench_flares.py --months 3 [--quiet-days 300] [--json]
+    python benchmarks/bench_flares.py --parallel-days 60 [--workers 2] [--method poisson] [--json]
 
-The second form prints completeness and purity of both detectors against the significance of the peaks, and false
+The third form searches days of an archive side by side, as a run does, and says how long ten years would take. The
+second form prints completeness and purity of both detectors against the significance of the peaks, and false
 alarms on days without flares. ``--months 0.1 --quiet-days 3`` takes a few seconds.
 """
 
@@ -19,8 +21,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -39,6 +43,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--months", type=float, help="simulate so many months instead of measuring time")
     parser.add_argument("--quiet-days", type=int, default=100, help="days without flares beside the months")
+    parser.add_argument("--parallel-days", type=int, help="search so many simulated days in worker processes instead")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--method", choices=("poisson", "snip"), default="poisson")
     parser.add_argument("--quick", action="store_true", help="one round, one day")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -46,6 +53,11 @@ def main() -> None:
         options.days = options.rounds = 1
     if options.months:
         report_months(options.months, options.quiet_days, as_json=options.json)
+        return
+    if options.parallel_days:
+        parallel = measure_parallel(options.parallel_days, options.workers, options.method)
+        text = json.dumps(parallel) if options.json else "\n".join(f"{k:24} {v}" for k, v in parallel.items())
+        sys.stdout.write(text + "\n")
         return
     result = measure(options.days, options.rounds)
     if options.json:
@@ -62,6 +74,66 @@ def report_months(months: float, quiet_days: int, *, as_json: bool) -> None:
 
     result = {"months": measure(max(round(30 * months), 1)), "false_alarms_per_day": false_alarms(quiet_days)}
     sys.stdout.write(json.dumps(result) + "\n" if as_json else format_tables(result))
+
+
+def measure_parallel(days: int, workers: int, method: str) -> dict[str, object]:
+    """Time the search of days as the stage does it: each with its neighbours, from stores, by `map_batches`."""
+    from stixflow import jobs
+    from stixflow.compute import map_batches, open_cluster
+
+    with tempfile.TemporaryDirectory() as scratch:
+        urls = _write_days(Path(scratch), days)
+        keys = list(urls)
+        items = [
+            jobs.DetectJob(
+                key,
+                number,
+                urls[key],
+                0.7,
+                method,
+                tuple(urls[k] for k in keys[max(number - 1, 0) : number + 2] if k != key),
+            )
+            for number, key in enumerate(keys)
+        ]
+        with open_cluster(workers) as pool:
+            list(map_batches(jobs.detect, items[:workers], pool=pool, batch_size=1))  # workers import
+            started = time.perf_counter()
+            outcomes = list(map_batches(jobs.detect, items, pool=pool))
+            seconds = time.perf_counter() - started
+    found = sum(len(outcome.value.flares) for outcome in outcomes if outcome.ok and outcome.value is not None)
+    per_second = days / seconds
+    return {
+        "method": method,
+        "days": days,
+        "workers": workers,
+        "failed": sum(not outcome.ok for outcome in outcomes),
+        "flares": found,
+        "seconds": round(seconds, 2),
+        "fastest_day_seconds": round(min(outcome.seconds for outcome in outcomes), 3),
+        "median_day_seconds": round(float(np.median([outcome.seconds for outcome in outcomes])), 3),
+        "days_per_second": round(per_second, 1),
+        "minutes_for_ten_years": round(3652.5 / per_second / 60, 2),
+        "largest_worker_MB": round(max(outcome.peak_rss for outcome in outcomes) / 1e6),
+    }
+
+
+def _write_days(folder: Path, days: int) -> dict[str, str]:
+    """Simulate days with a dozen flares each and write one store a day."""
+    from flare_months import CHUNK_DAYS, simulate_days
+
+    from stixflow.cubes.store import write_store
+
+    urls: dict[str, str] = {}
+    first = np.datetime64("2022-03-01", "ns")
+    for at in range(0, days, CHUNK_DAYS):
+        start = first + at * np.timedelta64(1, "D")
+        curve = simulate_days(start, min(CHUNK_DAYS, days - at), seed=at).curve
+        day_of = curve["time"].to_numpy().astype("datetime64[D]")
+        for day in np.unique(day_of)[: min(CHUNK_DAYS, days - at)]:
+            url = str(folder / f"{day}.zarr")
+            write_store(url, [curve.isel(time=np.flatnonzero(day_of == day))])
+            urls[str(day)] = url
+    return urls
 
 
 def measure(days: int, rounds: int) -> dict[str, object]:
