@@ -32,6 +32,25 @@ PRODUCT_TYPES = {
 }
 """Products that become cubes, and the packet type (service, subtype, selector) each is made of."""
 
+CUBES_OF_TYPES = {
+    (21, 6, 30): "ql_lightcurve",
+    (21, 6, 31): "ql_background",
+    (21, 6, 32): "ql_spectra",
+    (21, 6, 33): "ql_variance",
+    (21, 6, 34): "ql_flareflag",
+    (21, 6, 41): "cal_spectrum",
+    (21, 6, 42): "aspect",
+    (21, 6, 43): "tm_status",
+    (21, 6, 20): "sci_pixels",
+    (21, 6, 21): "sci_pixels",
+    (21, 6, 22): "sci_pixel_sums",
+    (21, 6, 23): "sci_visibilities",
+    (21, 6, 24): "sci_spectrogram",
+    (3, 25, 1): "hk_mini",
+    (3, 25, 2): "hk_maxi",
+}
+"""The product that the packets of each type become part of."""
+
 NO_SELECTOR = -1
 
 
@@ -160,6 +179,11 @@ def _collect(scope: Scope, parent: str, found: dict[str, tuple[str, Scope]]) -> 
 def type_name(packet_type: PacketType) -> str:
     """Name a packet type: its product, or ``service,subtype[,selector]``."""
     return _names().get(packet_type) or ",".join(str(part) for part in packet_type if part != NO_SELECTOR)
+
+
+def listed_name(packet_type: PacketType) -> str:
+    """Name a packet type for people: the product that it becomes part of, or ``service,subtype[,selector]``."""
+    return CUBES_OF_TYPES.get(packet_type) or type_name(packet_type)
 
 
 @functools.cache

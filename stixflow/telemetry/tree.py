@@ -28,6 +28,7 @@ from stixflow.telemetry.layouts import (
     Word,
     known_types,
     layouts,
+    listed_name,
     type_name,
 )
 from stixflow.telemetry.packets import Packets
@@ -124,16 +125,16 @@ def describe_packets(packets: Packets) -> Iterator[dict[str, Any]]:
     database does not describe are there in hexadecimal under ``undescribed``.
 
     """
-    headers = packet_headers(packets)
-    decoded = decode(packets, products=set(packets.product().tolist()))
+    names = packets.product().tolist()
+    decoded = decode(packets, products=set(names))
     rejected = {(entry.file, entry.offset): entry.reason for entry in decoded.rejected}
     trees = {product: iter(_trees_and_tails(records)) for product, records in decoded.items()}
-    for header in headers:
+    for name, header in zip(names, packet_headers(packets), strict=True):
         reason = rejected.get((header["file"], header["position"]))
         if reason is not None:
             yield {"header": {**header, "rejected": reason}, "parameters": []}
             continue
-        tree, tail = next(trees[header["name"]])
+        tree, tail = next(trees[name])
         yield {"header": {**header, "undescribed": tail} if tail else header, "parameters": tree}
 
 
@@ -149,7 +150,6 @@ def packet_headers(packets: Packets) -> list[dict[str, Any]]:
     """Header of each packet, field by field, with its type, its UTC and where it was found."""
     utc = np.datetime_as_string(scet_to_utc(packets.scet), unit="ms").tolist()
     ground = np.datetime_as_string(packets.ground_time, unit="ms").tolist()
-    names = packets.product().tolist()
     types, inverse = packets.types()
     columns = {
         name: getattr(packets, name).tolist()
@@ -159,7 +159,7 @@ def packet_headers(packets: Packets) -> list[dict[str, Any]]:
     return [
         {
             "index": row,
-            **_type_fields(types[inverse[row]], names[row]),
+            **_type_fields(types[inverse[row]]),
             "version": first[row] >> 5,
             "packet_type": first[row] >> 4 & 1,
             "header_flag": first[row] >> 3 & 1,
@@ -187,10 +187,10 @@ def packet_headers(packets: Packets) -> list[dict[str, Any]]:
     ]
 
 
-def _type_fields(packet_type: PacketType, name: str) -> dict[str, Any]:
+def _type_fields(packet_type: PacketType) -> dict[str, Any]:
     service, subtype, selector = packet_type
     return {
-        "name": name,
+        "name": listed_name(packet_type),
         "service_type": service,
         "service_subtype": subtype,
         "ssid": None if selector == NO_SELECTOR else selector,
@@ -259,4 +259,7 @@ def choose_types(packets: Packets, wanted: list[str]) -> NDArray[np.bool_]:
 def is_of_type(packet_type: PacketType, text: str) -> bool:
     """Tell whether a packet type is the one named: by product, or by its first numbers."""
     numbers = [part.strip() for part in text.split(",")]
-    return text == type_name(packet_type) or [str(part) for part in packet_type[: len(numbers)]] == numbers
+    return (
+        text in (listed_name(packet_type), type_name(packet_type))
+        or [str(part) for part in packet_type[: len(numbers)]] == numbers
+    )

@@ -12,11 +12,12 @@ from example_records import light_curve, pixels
 from reference_packets import read_json
 
 from stixflow.cli import main
+from stixflow.cubes.sources import SOURCES
 from stixflow.errors import UsageError
 from stixflow.telemetry import Packets, Records, encode, read_packets, write_binary
 from stixflow.telemetry.inspect import Inspection
-from stixflow.telemetry.layouts import known_types, layouts, type_name
-from stixflow.telemetry.tree import describe_packets, format_tree, packet_trees
+from stixflow.telemetry.layouts import known_types, layouts, listed_name, type_name
+from stixflow.telemetry.tree import describe_packets, format_tree, is_of_type, packet_trees
 
 SYNC_BIT_INSIDE = "db0184_239_14"
 """The reference decoder leaves the synchronisation flag in the seconds of this packet."""
@@ -198,3 +199,11 @@ def test_a_reader_that_has_enough_is_no_failure(delivery: Path) -> None:
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_product_is_listed_by_its_name() -> None:
+    made = {text for text in (listed_name(packet_type) for packet_type in known_types()) if not text[0].isdigit()}
+    assert made == SOURCES.keys()
+    assert listed_name((239, 3, -1)) == "239,3"
+    both = [packet_type for packet_type in known_types() if is_of_type(packet_type, "sci_pixels")]
+    assert sorted(both) == [(21, 6, 20), (21, 6, 21)]
