@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from stixflow.ephemeris import hpc_to_stix
+from stixflow.ephemeris import Observer, Pointing, hpc_to_stix
 from stixflow.errors import NotFound, UsageError
 from stixflow.imaging import Grid, SourceImages, image_source, map_header, reconstruct, visibilities
 from stixflow.instrument import LOCATION_RESOLUTIONS, subcollimators
@@ -73,39 +73,31 @@ def preview(
         [(time_range, energy_range)],
         background=background, ephemeris=ephemeris, methods=methods, size=size, pixel=pixel,
     )  # fmt: skip
-    if source.pointing is None or source.pointing.source == "average" or source.observer is None:
+    point, place = source.pointing, source.observer
+    if point is None or point.source == "average" or place is None:
         raise NotFound(
             "the pointing is unknown, so there is no place on the Sun to draw",
             expected="an ephemeris that covers the flare",
             advice="ingest the ancillary file of the day, or use `stixflow image`",
         )
-    images = tuple(_on_sky(stack, source, _NAMES.get(str(stack.attrs["method"]), "")) for stack in source.images)
-    disk = _full_disk(pixels, time_range, energy_range, background, source)
-    return Preview(time_range, energy_range, source, disk, images)
-
-
-def _on_sky(stack: xr.Dataset, source: SourceImages, title: str) -> SkyImage:
-    header = map_header(stack, pointing=source.pointing, observer=source.observer)
-    return SkyImage.of_header(stack["image"].to_numpy()[0], header, title=title)
-
-
-def _full_disk(
-    pixels: xr.Dataset,
-    time_range: TimeRange,
-    energy_range: tuple[float, float],
-    background: xr.Dataset | None,
-    source: SourceImages,
-) -> SkyImage:
-    if source.pointing is None or source.observer is None:
-        raise AssertionError
-    center = tuple(hpc_to_stix((0.0, 0.0), source.pointing).tolist())
+    images = tuple(
+        _on_sky(stack, point, place, _NAMES.get(str(stack.attrs["method"]), str(stack.attrs["method"])))
+        for stack in source.images
+    )
+    center = tuple(hpc_to_stix((0.0, 0.0), point).tolist())
     data = visibilities(
         pixels, time_range, energy_range, background,
         location=(source.location.x, source.location.y), center=center,
         subcollimators=subcollimators(*LOCATION_RESOLUTIONS),
     )  # fmt: skip
-    grid = Grid(_DISK_PIXELS, _DISK_WIDTH_RSUN * source.observer.rsun_arcsec / _DISK_PIXELS, center=center)
-    return _on_sky(reconstruct(data, grid, "bp"), source, "full disk, back-projection")
+    grid = Grid(_DISK_PIXELS, _DISK_WIDTH_RSUN * place.rsun_arcsec / _DISK_PIXELS, center=center)
+    disk = _on_sky(reconstruct(data, grid, "bp"), point, place, "full disk, back-projection")
+    return Preview(time_range, energy_range, source, disk, images)
+
+
+def _on_sky(stack: xr.Dataset, point: Pointing, place: Observer, title: str) -> SkyImage:
+    header = map_header(stack, pointing=point, observer=place)
+    return SkyImage.of_header(stack["image"].to_numpy()[0], header, title=title)
 
 
 def panels_figure(
