@@ -56,7 +56,8 @@ def add_packets(commands: Any) -> None:
         "Without options: a list. With --type or --index also the first packet chosen, as a tree of database\n"
         "identifier, raw number, engineering value and name in packet order; with --limit N, the first N of them.\n"
         'With --json: {"packets": [{"header": {...}, "parameters": [[name, raw, engineering, [children...]], ...]}]}.\n'
-        "A telecommand report (PktTcReport.xml) is listed command by command.",
+        "A telecommand report (PktTcReport.xml) is listed command by command; with other files beside it, also the\n"
+        "packets that answer its science requests.",
     )
     parser.add_argument("paths", nargs="+", metavar="FILE", help="telemetry files, or folders of them")
     parser.add_argument(

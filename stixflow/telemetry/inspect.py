@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 
 from stixflow.errors import UsageError
 from stixflow.telemetry.containers import iter_packets
-from stixflow.telemetry.layouts import known_types
+from stixflow.telemetry.decode import decode
+from stixflow.telemetry.layouts import known_types, listed_name, type_name
 from stixflow.telemetry.packets import Packets, Quarantined
-from stixflow.telemetry.telecommands import TcReports, read_tc_reports
+from stixflow.telemetry.telecommands import TcReports, commands_of, read_tc_reports
 from stixflow.telemetry.tree import (
     choose_types,
     describe_packets,
@@ -24,6 +27,7 @@ from stixflow.telemetry.tree import (
 )
 
 _TREES_AT_ONCE = 64
+_SCIENCE = tuple((21, 6, ssid) for ssid in range(20, 25))
 
 
 class Inspection:
@@ -32,7 +36,7 @@ class Inspection:
     Parameters
     ----------
     paths
-        Telemetry files or folders; for `lines` also one telecommand report.
+        Telemetry files or folders; for `lines` also telecommand reports.
     types
         Packet types to choose: product names, or types as ``21,6,30``, ``3,25`` or ``239``; none for all.
     index
@@ -70,11 +74,18 @@ class Inspection:
     def lines(self) -> Iterator[str]:
         """Yield a list of the chosen packets; if types or a number were given, also trees.
 
-        There are as many trees as the limit says, and one without a limit.
+        There are as many trees as the limit says, and one without a limit. Telecommand reports come first; to each
+        science request that they ask for, the packets of the other files that answer it.
         """
-        if len(self.paths) == 1 and _is_tc_report(self.paths[0]):
-            yield from _tc_lines(read_tc_reports(self.paths[0]))
-            return
+        reports = [path for path in self.paths if _is_tc_report(path)]
+        if reports:
+            self.paths = [path for path in self.paths if path not in reports]
+            answers = _answers(self.paths)
+            for path in reports:
+                yield from _tc_lines(read_tc_reports(path), answers)
+            if not self.paths:
+                return
+            yield ""
         number, heading = 0, True
         for first, batch, rows in self._chosen():
             headers = packet_headers(batch.select(rows))
@@ -118,7 +129,28 @@ def _is_tc_report(path: Path) -> bool:
         return b"PktTcReport" in file.read(4096)
 
 
-def _tc_lines(found: TcReports) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Packets of one science request."""
+
+    request_id: int
+    seq_control: int
+    name: str
+    packets: int
+
+
+def _answers(paths: Sequence[Path]) -> list[_Answer]:
+    """Count the packets of each science request in telemetry files."""
+    counts: Counter[tuple[int, int, str]] = Counter()
+    for batch in iter_packets(paths) if paths else ():
+        for records in decode(batch, products=[type_name(one) for one in _SCIENCE]).values():
+            pairs = np.stack([records["request_id"], records["tc_packet_seq_control"]], axis=1).tolist()
+            counts.update((*pair, listed_name(records.type)) for pair in pairs)
+    return [_Answer(*key, packets) for key, packets in counts.items()]
+
+
+def _tc_lines(found: TcReports, answers: Sequence[_Answer]) -> Iterator[str]:
+    commands = commands_of(answers, found.reports)
     yield f"{'released':26}  {'executed':26}  {'command':10}  {'type':7}  {'count':>5}  {'state':7}  description"
     table = found.table()
     for row, report in enumerate(found.reports):
@@ -134,4 +166,7 @@ def _tc_lines(found: TcReports) -> Iterator[str]:
         request = report.request
         if request is not None:
             yield f"    asks for {request}"
+            mine = [one for one, asked in zip(answers, commands, strict=True) if asked is report]
+            for one in mine:
+                yield f"    answered by {one.packets} packets of {one.name} {one.request_id}-{one.seq_control}"
     yield f"{len(found)} telecommands; {len(found.rejected)} rejected"

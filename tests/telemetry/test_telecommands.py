@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from example_records import pixels
 
 from stixflow.errors import InputFileError, MissingFile
-from stixflow.telemetry import read_tc_reports
+from stixflow.telemetry import encode, read_tc_reports
+from stixflow.telemetry.inspect import Inspection
 from stixflow.telemetry.telecommands import RequestParameters, checksum, commands_of
 
 VALUES = (2211090042, 1, 720000000, 32768, 0xFFFFFFFF, 0, 600, 10, 0, 17, 0)
@@ -112,3 +114,20 @@ def test_files_that_are_no_reports(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text("<a/>")
     with pytest.raises(InputFileError, match="no telecommand report"):
         read_tc_reports(tmp_path / "a.xml")
+
+
+def test_a_listing_links_requests_and_their_packets(tmp_path: Path) -> None:
+    records = pixels([[(0, [1, 2])], [(10, [1, 2])]])
+    request_id, control = int(records["request_id"][0]), int(records["tc_packet_seq_control"][0])
+    telemetry = tmp_path / "b.bin"
+    telemetry.write_bytes(encode(records))
+    asked, other = (request_id, *VALUES[1:]), (request_id + 1, *VALUES[1:])
+    report = _write(tmp_path / "a.xml", _element("AIXF417A", asked, count=9), _element("AIXF417A", other, count=10))
+    lines = list(Inspection([report, telemetry]).lines())
+    answered = [number for number, line in enumerate(lines) if "answered by" in line]
+    assert [lines[number].strip() for number in answered] == [
+        f"answered by {len(records)} packets of sci_pixels {request_id}-{control}"
+    ]
+    assert str(request_id) in lines[answered[0] - 1]
+    assert lines[-1] == f"{len(records)} packets; 0 duplicates, 0 rejected"
+    assert not any("answered" in line for line in Inspection([report]).lines())
