@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pydantic
@@ -51,3 +52,12 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(pydantic.ValidationError):
         Settings().workers = 3  # type: ignore[misc]
+
+
+def test_several_clock_kernels_from_the_environment_and_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "here.toml"
+    config.write_text('clock_kernels = ["a.tsc", "b.tls"]\n')
+    assert load_settings(config, environ={}).clock_kernels == ("a.tsc", "b.tls")
+    environ = {"STIXFLOW_CLOCK_KERNELS": os.pathsep.join(["c.tsc", "d.tls"])}
+    assert load_settings(config, environ=environ).clock_kernels == ("c.tsc", "d.tls")
+    assert load_settings(config, environ=environ, clock_kernels=["e"]).clock_kernels == ("e",)
