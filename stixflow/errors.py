@@ -52,10 +52,6 @@ class MissingFile(StixflowError, FileNotFoundError):
     """A path with nothing behind it, or a folder without a single usable file."""
 
 
-class TelemetryError(StixflowError, ValueError):
-    """Bytes that cannot be telemetry, where no packet is left to quarantine."""
-
-
 class SchemaError(StixflowError, ValueError):
     """A Dataset that does not follow the data model; lists every problem at once."""
 

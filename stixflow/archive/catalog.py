@@ -241,11 +241,6 @@ class Catalog:
         query = sa.select(tables.file).order_by(tables.file.c.ingested, tables.file.c.digest)
         return [_with_times(row, "ingested", attrs=True) for row in self._rows(query)]
 
-    def add_packet_sets(self, packet_sets: Iterable[PacketSet], *, run_id: str) -> int:
-        """Record packets set aside for partitions; return how many sets were new."""
-        with writing(self._engine) as connection:
-            return _add_packet_sets(connection, packet_sets, run_id)
-
     def packet_sets(self, product: str | None = None, key: str | None = None) -> list[PacketSet]:
         """Return the packet sets of a partition, or of all of them, in a fixed order."""
         table = tables.packet_set
@@ -427,22 +422,6 @@ class Catalog:
             .where(table.c.id > pointer.c.partition_id, table.c.state == "superseded")
         )
         return {(row["product"], row["key"], row["input_digest"]) for row in self._rows(query)}
-
-    def is_current(self, product: str, key: str, input_digest: str, code_version: str) -> bool:
-        """Tell whether readers already see a partition made of these inputs by this code."""
-        return bool(self.up_to_date(product, {key: input_digest}, code_version))
-
-    def up_to_date(self, product: str, input_digests: Mapping[str, str], code_version: str) -> set[str]:
-        """Return those keys whose current partition was made of the given inputs by this code."""
-        table = tables.partition
-        query = (
-            sa.select(table.c.key, table.c.input_digest)
-            .join(tables.current, tables.current.c.partition_id == table.c.id)
-            .where(table.c.product == product, table.c.code_version == code_version)
-        )
-        if len(input_digests) == 1:
-            query = query.where(table.c.key == next(iter(input_digests)))
-        return {row["key"] for row in self._rows(query) if input_digests.get(row["key"]) == row["input_digest"]}
 
     # Flares and images ------------------------------------------------------------------------------------------------
 
@@ -651,15 +630,13 @@ def _with_times(row: dict[str, Any], *names: str, **documents: bool) -> dict[str
     return row | times | {name: from_json(row[name]) for name in documents}
 
 
-def _add_packet_sets(connection: sa.Connection, packet_sets: Iterable[PacketSet], run_id: str) -> int:
-    table, added = tables.packet_set, 0
+def _add_packet_sets(connection: sa.Connection, packet_sets: Iterable[PacketSet], run_id: str) -> None:
+    table = tables.packet_set
     for item in packet_sets:
         same = _where(sa.select(table.c.id), table, product=item.product, key=item.key, digest=item.digest)
         if connection.execute(same).first() is None:
             values = _columns(item) | {"attrs": to_json(item.attrs), "run_id": run_id}
             connection.execute(table.insert().values(**values))
-            added += 1
-    return added
 
 
 def _add_quarantined(connection: sa.Connection, quarantined: Iterable[Quarantined], run_id: str) -> None:

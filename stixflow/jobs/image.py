@@ -225,8 +225,6 @@ def _write_image(
         "stop": one["time_stop"].values,
         "path": path,
         "digest": hashlib.sha256(blob).hexdigest(),
-        "hpc_x": location["x_hpc"],
-        "hpc_y": location["y_hpc"],
         "counts": float(one["counts"]),
         "net_counts": float(one["net_counts"]),
         "total_flux": float(one["total_flux"]),

@@ -37,11 +37,6 @@ def write_kept(root: str, path: str, blob: bytes) -> None:
         files.write(path, blob)
 
 
-def is_kept(root: str, path: str) -> bool:
-    """Tell whether a file is where it was kept."""
-    return open_files(root).exists(check_path(path))
-
-
 def kept_of(root: str, paths: Iterable[str]) -> set[str]:
     """Return those of many paths where a file is kept: one question after the other takes long in a bucket."""
     return open_files(root).present([check_path(path) for path in paths])

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.cubes.assemble import assemble
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
-from stixflow.errors import UsageError
 from stixflow.instrument import energy_edges, live_fraction_of_rate, per_detector, trigger_rate
 from stixflow.simulate.packetise import request_layout, triggers_follow_counts
 from stixflow.simulate.response import (
@@ -198,15 +197,6 @@ def science(sky: Sky, request: Request) -> xr.Dataset:
         box=0,
         boxes=1,
     )
-
-
-def uniform_edges(span: TimeRange, seconds: float) -> Scet:
-    """Onboard edges of equal bins that cover `span`, on whole onboard seconds."""
-    start, stop = (int(value) >> 16 << 16 for value in utc_to_scet(np.array([span.start, span.stop])))
-    step = round(seconds * TICKS_PER_SECOND)
-    if step % 65536:
-        raise UsageError(f"bins of {seconds} s", expected="whole seconds", advice="round the bin length")
-    return np.arange(start, stop + step, step, dtype=np.int64)
 
 
 def _quiet_photons(sky: Sky, n_times: int) -> Floats:

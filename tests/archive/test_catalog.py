@@ -166,14 +166,6 @@ class TestPublishing:
         with pytest.raises(NotFound, match="nothing is published"):
             catalog.rollback("ql_lightcurve", "2022-11-09")
 
-    def test_what_is_current_is_not_done_again(self, catalog: Catalog) -> None:
-        _publish(catalog, "R1")
-        assert catalog.is_current("ql_lightcurve", "2022-11-09", "in", "1")
-        assert not catalog.is_current("ql_lightcurve", "2022-11-09", "more", "1")
-        assert not catalog.is_current("ql_lightcurve", "2022-11-09", "in", "2")
-        asked = {"2022-11-09": "in", "2022-11-10": "in"}
-        assert catalog.up_to_date("ql_lightcurve", asked, "1") == {"2022-11-09"}
-
 
 def test_spans_are_half_open(catalog: Catalog) -> None:
     for key in ("2022-11-08", "2022-11-09", "2022-11-10"):
@@ -212,8 +204,8 @@ class TestInputs:
 
     def test_packet_sets_are_kept_once(self, catalog: Catalog) -> None:
         item = PacketSet("sci_pixels", "1-2", "s", "p", 3, "f", {"late": True})
-        assert catalog.add_packet_sets([item, item], run_id="R") == 1
-        assert catalog.add_packet_sets([item], run_id="R2") == 0
+        assert catalog.register_file(FileEntry("f", "a", "xml", 1), run_id="R", packet_sets=[item, item])
+        assert catalog.register_file(FileEntry("g", "b", "xml", 1), run_id="R2", packet_sets=[item])
         assert catalog.packet_sets() == [item]
 
 

@@ -31,7 +31,7 @@ def assert_same(root: Path, processed: Path) -> None:
     one, other = open_archive(root), open_archive(processed)
     assert published(root) == published(processed)
     assert flare_rows(one) == flare_rows(other)
-    columns = ["image_id", "start", "stop", "total_flux", "hpc_x", "hpc_y", "counts"]
+    columns = ["image_id", "start", "stop", "total_flux", "x_hpc", "y_hpc", "counts"]
     assert one.images()[columns].equals(other.images()[columns])
     assert one.verify() == []
 

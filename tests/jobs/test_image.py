@@ -119,7 +119,7 @@ def test_without_ephemeris_nothing_is_claimed_on_the_sun(job: jobs.ImageJob, tmp
     assert made.location["x_hpc"] is None
     assert made.location["pointing"] == "unknown"
     assert made.location["warnings"]
-    assert {row["hpc_x"] for row in made.images} == {None}
+    assert {row["x_hpc"] for row in made.images} == {None}
     for row in made.images:
         assert "SXLN" in (tmp_path / row["path"]).read_bytes()[:5760].decode("ascii")
 
