@@ -1,0 +1,205 @@
+"""FITS files as bytes: images and tables with checksums, a hundred times faster than through objects for every card.
+
+The cards are those that astropy writes, so that a header made here and one made there are equal. What is out of the
+ordinary (texts that need a continued card, long keywords) is left to astropy. Checksums carry no time of writing: the
+same map is the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CARD, _BLOCK = 80, 2880
+_HISTORY_WIDTH = 72
+_FLOAT_WIDTH = 20
+_BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
+_FORMS = {"i4": "J", "i8": "K", "f4": "E", "f8": "D"}
+_EXCLUDED = frozenset((*range(0x3A, 0x41), *range(0x5B, 0x61)))
+"""Characters that a checksum must not hold: those between digits and letters."""
+_NO_SUM = "0" * 16
+
+Cards = Mapping[str, Any]
+"""Values, or pairs of a value and a comment, by keyword."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """A column of a table.
+
+    `values` have one row each: numbers of one or more dimensions, booleans, texts, or a list of arrays of float32 of
+    different lengths.
+    """
+
+    name: str
+    values: NDArray[Any] | Sequence[NDArray[np.float32]]
+    unit: str | None = None
+    dim: str | None = None
+
+
+def image_hdu(data: NDArray[Any], cards: Cards, history: Sequence[str] = (), *, is_primary: bool, last: bool) -> bytes:
+    """One image as the primary array of a file, or as an extension.
+
+    Parameters
+    ----------
+    data
+        Any shape, the last axis along a row.
+    cards
+        Of the header, after those that describe the array.
+    is_primary, last
+        Whether this begins the file, and whether nothing follows.
+    """
+    kind = data.dtype.str[1:]
+    about: dict[str, Any] = (
+        {"SIMPLE": (True, "conforms to FITS standard")} if is_primary else {"XTENSION": ("IMAGE", "Image extension")}
+    )
+    about["BITPIX"] = (_BITPIX[kind], "array data type")
+    about["NAXIS"] = (data.ndim, "number of array dimensions")
+    about |= {f"NAXIS{axis}": size for axis, size in enumerate(data.shape[::-1], start=1)}
+    if not is_primary:
+        about |= {"PCOUNT": (0, "number of parameters"), "GCOUNT": (1, "number of groups")}
+    elif not last:
+        about["EXTEND"] = True
+    return _hdu(about, cards, history, data.astype(f">{kind}").tobytes())
+
+
+def table_hdu(name: str, columns: Sequence[Column], **cards: Any) -> bytes:
+    """One binary table as an extension; `cards` follow its name."""
+    encoded = [_encoded(column) for column in columns]
+    heap = bytearray()
+    parts: list[tuple[str, NDArray[Any], str]] = []
+    for values, form in encoded:
+        if isinstance(values, list):
+            values, form = _descriptors(values, heap)
+        parts.append((f"f{len(parts)}", values, form))
+    rows = np.empty(len(parts[0][1]), [(field, values.dtype, values.shape[1:]) for field, values, _ in parts])
+    for field, values, _ in parts:
+        rows[field] = values
+    about: dict[str, Any] = {
+        "XTENSION": ("BINTABLE", "binary table extension"),
+        "BITPIX": (8, "array data type"),
+        "NAXIS": (2, "number of array dimensions"),
+        "NAXIS1": (rows.dtype.itemsize, "length of dimension 1"),
+        "NAXIS2": (len(rows), "length of dimension 2"),
+        "PCOUNT": (len(heap), "number of group parameters"),
+        "GCOUNT": (1, "number of groups"),
+        "TFIELDS": (len(parts), "number of table fields"),
+    }
+    for number, (column, (_, _, form)) in enumerate(zip(columns, parts, strict=True), start=1):
+        about |= {f"TTYPE{number}": column.name, f"TFORM{number}": form}
+        about |= {f"TUNIT{number}": column.unit} if column.unit else {}
+        about |= {f"TDIM{number}": column.dim} if column.dim else {}
+    return _hdu(about, {"EXTNAME": (name, "extension name"), **cards}, (), rows.tobytes() + bytes(heap))
+
+
+def card(keyword: str, value: Any, comment: str = "") -> str:
+    """One card, 80 characters, or several where the text is too long for one."""
+    text = f"{keyword:8}= {_value_text(value)}"
+    if comment and len(text) + len(comment) + 3 <= _CARD:
+        text = f"{text} / {comment}"
+    elif comment or len(text) > _CARD or len(keyword) > 8 or not text.isascii():
+        return _card_by_astropy(keyword, value, comment)
+    return text.ljust(_CARD)
+
+
+def _card_by_astropy(keyword: str, value: Any, comment: str) -> str:
+    from astropy.io import fits
+
+    return str(fits.Card(keyword, value, comment).image)
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, str):
+        quoted = value.replace("'", "''")
+        return f"'{quoted:8}'".ljust(20) if value else "''"
+    if isinstance(value, bool | np.bool_):
+        return f"{'T' if value else 'F':>20}"
+    if isinstance(value, int | np.integer):
+        return f"{int(value):>20d}"
+    return f"{_float_text(float(value)):>20}"
+
+
+def _float_text(value: float) -> str:
+    text = repr(value).replace("e", "E")
+    if len(text) <= _FLOAT_WIDTH:
+        return text
+    digits, mark, exponent = text.partition("E")
+    return digits[: _FLOAT_WIDTH - len(mark + exponent)] + mark + exponent
+
+
+def _hdu(about: Cards, cards: Cards, history: Sequence[str], data: bytes) -> bytes:
+    fill = b"\0" * (-len(data) % _BLOCK)
+    data_sum = _sum(data + fill)
+    lines = [*_lines(about), *_lines(cards)]
+    lines.append(card("CHECKSUM", _NO_SUM, "HDU checksum"))
+    at = _CARD * (len("".join(lines)) // _CARD - 1) + 11
+    lines.append(card("DATASUM", str(data_sum), "data unit checksum"))
+    lines += _history_lines(history)
+    text = "".join((*lines, "END"))
+    header = text.ljust(len(text) + -len(text) % _BLOCK).encode("ascii")
+    encoded = _encoded_sum(_sum(header, data_sum))
+    return b"".join((header[:at], encoded.encode("ascii"), header[at + len(encoded) :], data, fill))
+
+
+def _lines(cards: Cards) -> Iterable[str]:
+    return (
+        card(keyword, *value) if isinstance(value, tuple) else card(keyword, value) for keyword, value in cards.items()
+    )
+
+
+def _history_lines(history: Sequence[str]) -> list[str]:
+    return [
+        f"HISTORY {line[start : start + _HISTORY_WIDTH]}".ljust(_CARD)
+        for line in history
+        for start in range(0, max(len(line), 1), _HISTORY_WIDTH)
+    ]
+
+
+def _encoded(column: Column) -> tuple[Any, str]:
+    """Values as they stand in the file with their form; a list of arrays as it is."""
+    if isinstance(column.values, list):
+        return column.values, ""
+    values = np.asarray(column.values)
+    if values.dtype == np.bool_:
+        return np.where(values, b"T", b"F").astype("S1"), "L"
+    if values.dtype.kind == "U":
+        return np.char.encode(values, "ascii"), f"{values.dtype.itemsize // 4}A"
+    count = int(np.prod(values.shape[1:], dtype=np.int64))
+    form = _FORMS[values.dtype.str[1:]]
+    return values.astype(f">{values.dtype.str[1:]}"), form if values.ndim == 1 else f"{count}{form}"
+
+
+def _descriptors(arrays: Sequence[NDArray[np.float32]], heap: bytearray) -> tuple[NDArray[np.int32], str]:
+    """Lengths and places of arrays of different lengths, which go to the heap."""
+    places = np.empty((len(arrays), 2), ">i4")
+    for row, values in enumerate(arrays):
+        places[row] = len(values), len(heap)
+        heap += np.asarray(values, ">f4").tobytes()
+    return places, f"PE({places[:, 0].max()})"
+
+
+def _sum(data: bytes, start: int = 0) -> int:
+    """Sum of 32-bit words in ones' complement."""
+    total = start + int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def _encoded_sum(total: int) -> str:
+    """Characters that make the sum of the whole zero (FITS standard 4.0, appendix J)."""
+    text = bytearray(16)
+    for place, byte in enumerate((~total & 0xFFFFFFFF).to_bytes(4, "big")):
+        characters = [byte // 4 + ord("0")] * 4
+        characters[0] += byte % 4
+        while any(one in _EXCLUDED for one in characters):
+            for first in (0, 2):
+                if characters[first] in _EXCLUDED or characters[first + 1] in _EXCLUDED:
+                    characters[first] += 1
+                    characters[first + 1] -= 1
+        text[place::4] = bytes(characters)
+    return (text[-1:] + text[:-1]).decode("ascii")
