@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import stixflow
-from stixflow.ephemeris import Observer, Pointing, earth_delay, observer_keywords, stix_to_hpc
+from stixflow.ephemeris import Observer, Pointing, earth_delay, stix_to_hpc
 from stixflow.errors import UsageError
 from stixflow.imaging.fits_bytes import Column, image_hdu, table_hdu
 from stixflow.imaging.grids import FloatArray
