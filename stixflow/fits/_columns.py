@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from stixflow.cubes.model import N_PIXELS
 from stixflow.errors import InputFileError
-from stixflow.fits._reading import StixFile, Table, ticks_of, utc_of
+from stixflow.fits._reading import StixFile, Table, ticks_of
 from stixflow.instrument import N_CHANNELS, energy_edges
-from stixflow.time import scet_from_coarse_fine, utc_to_scet
+from stixflow.time import TICKS_PER_SECOND, Scet, Utc, scet_from_coarse_fine, scet_to_utc, utc_to_scet
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -47,29 +47,70 @@ def whole_counts(file: StixFile, values: NDArray[Any]) -> NDArray[Any]:
 
 def bin_times(file: StixFile) -> Arrays:
     """Centre, start and length of each row of DATA, in UTC and on the onboard clock."""
-    data, start = file.table("DATA"), file.start()
-    centre, width = data.nanoseconds("time"), data.nanoseconds("timedel")
-    time_start = centre - width // 2
-    begin = file.start_scet()
-    begin_ticks = utc_to_scet(start) if begin is None else np.int64(begin)
-    return {
-        "time": utc_of(start, centre),
-        "time_start": utc_of(start, time_start),
-        "timedel": width / 1e9,
-        "scet": begin_ticks + ticks_of(time_start),
-    }
+    offset, width = _offsets(file)
+    return _dated(file, _begin(file) + ticks_of(offset), offset, width)
 
 
-def scet_by_packet(file: StixFile, packet: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Onboard time of samples counted within their packet, of which a daily file may hold only a part.
+def sample_times(file: StixFile, packet: NDArray[np.intp]) -> Arrays:
+    """Times of samples counted within their packet, of which a daily file may hold only a part.
 
     The official times are rounded, or converted to UTC; they tell only which sample of its packet a row is.
     """
     control = file.table("CONTROL")
+    offset, width = _offsets(file)
     origin = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[packet]
     step = ticks_of(np.rint(control.column("integration_time").astype(np.float64) * 1e9).astype(np.int64))[packet]
-    sample = np.rint((bin_times(file)["scet"] - origin) / step).astype(np.int64)
-    return np.asarray(origin + sample * step, dtype=np.int64)
+    sample = np.rint((_begin(file) + ticks_of(offset) - origin) / step).astype(np.int64)
+    return _dated(file, np.asarray(origin + sample * step, dtype=np.int64), offset, width)
+
+
+def report_times(file: StixFile, scet: Scet) -> Utc:
+    """UTC of reports about an instant, from the onboard time of each row of DATA."""
+    return utc_of_scet(file, scet, int(scet[0]) - int(ticks_of(_offsets(file)[0])[0]))
+
+
+def utc_of_scet(file: StixFile, scet: Scet, begin: int | None = None) -> Utc:
+    """UTC of onboard times: the header's UTC of the beginning and the clock from there on.
+
+    The times in the tables of versions 01 and 02 count seconds of the onboard clock, which in a day differ from those
+    of UTC by 0.16 s.
+
+    Parameters
+    ----------
+    begin
+        Onboard time of the beginning, where it is known better than from the header.
+    """
+    since = scet_to_utc(_begin(file) if begin is None else begin)[()]
+    return np.asarray(file.start() + (scet_to_utc(scet) - since))
+
+
+def _offsets(file: StixFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Start and length of each row of DATA, ns since the beginning.
+
+    Some of the first files (2020) count the times of requests from another moment, half their age before: what they
+    call the beginning is that of their first bin, as in their telemetry.
+    """
+    data = file.table("DATA")
+    centre, width = data.nanoseconds("time"), data.nanoseconds("timedel")
+    start = centre - width // 2
+    return (start - start[:1] if file.is_first_format() else start), width
+
+
+def _begin(file: StixFile) -> np.int64:
+    found = file.start_scet()
+    return np.int64(utc_to_scet(file.start()) if found is None else found)
+
+
+def _dated(file: StixFile, scet: Scet, offset: NDArray[np.int64], width: NDArray[np.int64]) -> Arrays:
+    begin = int(scet[0]) - int(ticks_of(offset)[0]) if scet.size else None
+    seconds = width / 1e9
+    half = np.rint(seconds * (TICKS_PER_SECOND / 2)).astype(np.int64)
+    return {
+        "time": utc_of_scet(file, scet + half, begin),
+        "time_start": utc_of_scet(file, scet, begin),
+        "timedel": seconds,
+        "scet": scet,
+    }
 
 
 def packet_of_row(file: StixFile) -> NDArray[np.intp]:

@@ -12,14 +12,14 @@ from stixflow.fits._columns import (
     compression,
     energy_bins,
     packet_of_row,
-    scet_by_packet,
+    sample_times,
     scheme_of,
+    utc_of_scet,
     whole_counts,
 )
-from stixflow.fits._reading import StixFile, bits, utc_of
+from stixflow.fits._reading import StixFile, bits
 from stixflow.time import TICKS_PER_SECOND
 
-_NS_PER_S = 1_000_000_000
 _NOT_TOLD = 255
 
 
@@ -29,9 +29,8 @@ def read_lightcurve(file: StixFile) -> Arrays:
     packet = packet_of_row(file)
     energies, kept = energy_bins(file, data.column("counts").shape[-1])
     return {
-        **bin_times(file),
+        **sample_times(file, packet),
         **energies,
-        "scet": scet_by_packet(file, packet),
         "counts": whole_counts(file, data.column("counts")[:, kept]),
         "triggers": whole_counts(file, data.column("triggers").reshape(len(packet))),
         "rcr": data.column("rcr").astype(np.uint8),
@@ -47,9 +46,8 @@ def read_background(file: StixFile) -> Arrays:
     packet = packet_of_row(file)
     energies, kept = energy_bins(file, data.column("counts").shape[-1])
     return {
-        **bin_times(file),
+        **sample_times(file, packet),
         **energies,
-        "scet": scet_by_packet(file, packet),
         "counts": whole_counts(file, data.column("counts")[:, kept]),
         "triggers": whole_counts(file, data.column("triggers").reshape(len(packet))),
         **compression(control, packet),
@@ -78,14 +76,14 @@ def read_spectra(file: StixFile) -> Arrays:
     counts[place[0], :, place[1]] = spectra
     live, observed = np.zeros((n_sweeps, N_DETECTORS), triggers.dtype), np.zeros((n_sweeps, N_DETECTORS), np.bool_)
     live[place], observed[place] = triggers, True
-    first = row // detector.shape[1]
-    shift = np.rint(later.reshape(-1)[row] * _NS_PER_S).astype(np.int64)
+    first, begin = row // detector.shape[1], start.reshape(-1)[row]
+    half = np.rint(times["timedel"][first] * (TICKS_PER_SECOND / 2)).astype(np.int64)
     state = np.zeros(n_sweeps, dtype=np.intp)
     return {
-        "time": utc_of(times["time"][first], shift),
-        "time_start": utc_of(times["time_start"][first], shift),
+        "time": utc_of_scet(file, begin + half),
+        "time_start": utc_of_scet(file, begin),
         "timedel": times["timedel"][first],
-        "scet": start.reshape(-1)[row],
+        "scet": begin,
         **energies,
         "detector": np.arange(N_DETECTORS, dtype=np.uint8),
         "counts": counts,
@@ -111,8 +109,7 @@ def read_variance(file: StixFile) -> Arrays:
     control = file.table("CONTROL")
     packet = packet_of_row(file)
     return {
-        **bin_times(file),
-        "scet": scet_by_packet(file, packet),
+        **sample_times(file, packet),
         "variance": whole_counts(file, file.table("DATA").column("variance").reshape(len(packet))),
         "samples_per_variance": control.column("samples_per_variance")[packet].astype(np.uint8),
         "detector_mask": bits(control.column("detector_mask"))[packet].astype(np.uint32),
@@ -128,8 +125,7 @@ def read_flareflag(file: StixFile) -> Arrays:
     packet = packet_of_row(file)
     going_on = data.find("flare_progress", "flare_in_progress")
     return {
-        **bin_times(file),
-        "scet": scet_by_packet(file, packet),
+        **sample_times(file, packet),
         **{name: data.column(name).reshape(len(packet)).astype(np.int8) for name in ("loc_y", "loc_z")},
         **{
             name: data.column(name).reshape(len(packet)).astype(np.uint8)

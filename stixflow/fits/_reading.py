@@ -92,6 +92,10 @@ class StixFile:
             raise InputFileError(f"{self.name} does not say when it begins", expected="the keyword DATE-BEG")
         return to_utc(text)
 
+    def is_first_format(self) -> bool:
+        """Tell files of the first software, of 2020: their keywords have underscores, they are no L1A of later."""
+        return "DATE_BEG" in self.header and self.keyword("LEVEL") == "L1"
+
     def start_scet(self) -> int | None:
         """Onboard time of the beginning, if the header gives it."""
         value = self.keyword("OBT_BEG")

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from stixflow.cubes.housekeeping import HOUSEKEEPING, Parameter
 from stixflow.cubes.model import N_DETECTORS, N_FLARE_SLOTS, N_PIXELS
 from stixflow.errors import InputFileError, UsageError
-from stixflow.fits._columns import Arrays, bin_times, packet_of_row, scheme_of, whole_counts
-from stixflow.fits._reading import StixFile, Table, bits, utc_of
+from stixflow.fits._columns import Arrays, packet_of_row, report_times, scheme_of, utc_of_scet, whole_counts
+from stixflow.fits._reading import StixFile, Table, bits
 from stixflow.telemetry.engineering import calibrate
 from stixflow.telemetry.layouts import Field, known_types, text_table
-from stixflow.time import scet_from_coarse_fine
+from stixflow.time import TICKS_PER_SECOND, scet_from_coarse_fine
 
 _KELVIN = 273.15
 _N_ADC = 1024
@@ -46,9 +46,10 @@ def read_status(file: StixFile) -> Arrays:
         out[report[order], slot] = values[order]
         return out
 
+    scet = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))
     return {
-        "time": utc_of(file.start(), data.nanoseconds("time")[head]),
-        "scet": scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine")),
+        "time": report_times(file, scet[report])[head],
+        "scet": scet,
         "ubsd_counter": data.column("ubsd")[head],
         "pald_counter": data.column("pald")[head],
         "num_flares": number,
@@ -64,10 +65,8 @@ def read_housekeeping(file: StixFile, product: str) -> Arrays:
     columns = {re.sub("[^a-z0-9]+", "_", name): name for name in data.hdu.columns.names}
     fields = _fields(product)
     row = packet_of_row(file)
-    arrays: Arrays = {
-        "time": utc_of(file.start(), data.nanoseconds("time")),
-        "scet": scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[row],
-    }
+    scet = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[row]
+    arrays: Arrays = {"time": report_times(file, scet), "scet": scet}
     for one in HOUSEKEEPING[product]:
         arrays |= _parameter(file, one, fields[one.name], data.column(columns.get(one.name, one.name)))
     return arrays
@@ -139,12 +138,12 @@ def read_calibration(file: StixFile, run: int | None) -> Arrays:
     seconds = np.where(live > seconds, np.rint(seconds * 10), seconds)
     quiet = _quiet_raw(control.column("quiet_time")[one].astype(np.float64))
     temperature = control.column("average_temperature")[one] - _KELVIN
-    start = bin_times(file)["time_start"][[row]]
+    start = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[one]
     return {
-        "time": start + np.rint(seconds * 5e8).astype("timedelta64[ns]"),
-        "time_start": start,
+        "time": utc_of_scet(file, start + np.rint(seconds * (TICKS_PER_SECOND / 2)).astype(np.int64)),
+        "time_start": utc_of_scet(file, start),
         "timedel": seconds,
-        "scet": scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[one],
+        "scet": start,
         **_adc_axis(file, control, int(one[0]), counts.shape[0]),
         "detector": np.arange(N_DETECTORS),
         "pixel": np.arange(N_PIXELS),

@@ -233,8 +233,7 @@ def _observer(dataset: xr.Dataset, ephemeris: xr.Dataset | Observer | None, span
 def _observer_cards(place: Observer | None, span: Span, origin: Origin) -> dict[str, tuple[Any, str]]:
     if place is None:
         return {}
-    from stixflow.ephemeris import earth_delay
-    from stixflow.imaging.observer_keywords import observer_keywords
+    from stixflow.ephemeris import earth_delay, observer_keywords
 
     systems = observer_keywords(place, iso(span.middle))
     to_earth, to_sun = earth_delay(span.middle, place.distance_m), float(systems["SUN_TIME"][0])

@@ -95,8 +95,9 @@ def test_light_curve_of_the_data_centre(shared):
     assert curve["channel_stop"].values.tolist() == [7, 12, 17, 23, 28]
     assert set(curve["detector_mask"].values.tolist()) == {0xFFFFFCFF}
     assert set(curve["counts_skm"].values.tolist()) == {0x053}
-    # DATE_OBS 05:19:51.007 plus half a bin
-    assert abs(curve["time"].values[0] - np.datetime64("2021-06-06T05:19:53.007", "ns")) < np.timedelta64(1, "us")
+    assert curve["time_start"].values[0] == np.datetime64("2021-06-06T05:19:51.007", "ns")  # DATE_OBS
+    # Half a bin later on a clock that loses 1.7 us a second.
+    assert abs(curve["time"].values[0] - np.datetime64("2021-06-06T05:19:53.007", "ns")) < np.timedelta64(4, "us")
     assert curve["scet"].values[0] == (676271921 << 16) | 59039
     assert curve["scet"].values[580] == curve["scet"].values[0] + 2320 * 65536 - 2
 
@@ -105,9 +106,40 @@ def test_light_curve_of_the_data_centre(shared):
 def test_onboard_time_of_light_curves_agrees_with_utc(shared, name):
     curve = read_level1(shared / name)
     apart = (scet_to_utc(curve["scet"].values) - curve["time_start"].values) / np.timedelta64(1, "ms")
-    # V01 counts onboard seconds from the start of the day: 0.16 s are missing after a day. Anchors: 0.1 s.
-    assert np.abs(apart).max() < 300
+    # The beginning is that of the header, 14 ms from the anchors in 2020; from there on it is one clock.
+    assert np.abs(apart).max() < 20
+    assert np.ptp(apart) < 1e-3
     assert (np.diff(curve["scet"].values) > 3.8 * 65536).all()
+
+
+@pytest.mark.parametrize(
+    "name", [V01_CURVE, "data/l1/solo_L1_stix-hk-maxi_20200501_V01.fits", L1A_CURVE, V02_SPECTROGRAM]
+)
+def test_the_end_of_a_file_is_when_its_header_says(shared, name):
+    """Files of version 01 and 02 count onboard seconds, L1A those of UTC: the last time is UTC in each."""
+    cube = read_level1(shared / name)
+    with fits.open(shared / name) as hdus:
+        data, head = hdus["DATA"].data, hdus[0].header
+        begin, end = (
+            np.datetime64(head[k] if k in head else head[k.replace("-", "_")]) for k in ("DATE-BEG", "DATE-END")
+        )
+        counted = float(np.max(data["time"] + data["timedel"] / 2))
+    last = cube["time_start"].values[-1] if "time_start" in cube else cube["time"].values[-1]
+    width = cube["timedel"].values[-1] if "timedel" in cube else 0.0
+    late = (end - last) / np.timedelta64(1, "us") / 1e6 - width
+    seconds = counted * (1 if "L1A" in name else 0.01)
+    drift = (end - begin) / np.timedelta64(1, "us") / 1e6 - seconds
+    assert abs(late) < 0.012
+    if "L1A" not in name:
+        assert drift == pytest.approx(1.65e-6 * seconds, abs=0.012)
+
+
+def test_the_first_files_count_from_their_first_bin(shared):
+    """Their time column counts from another moment, two days off; telemetry of the request says when it was."""
+    found = read_level1(shared / "data/l1/solo_L1_stix-sci-xray-l3-87031827_20200508T011207_V01.fits")
+    starts = found["time_start"].values - np.datetime64("2020-05-05T23:59:59.531", "ns")
+    assert np.abs(starts / np.timedelta64(1, "s") - [0, 4, 8, 12, 16]).max() < 0.06
+    assert found["scet"].values[0] == (642038387 << 16) + 13096
 
 
 def test_first_packet_of_a_day_may_be_cut(shared):
@@ -147,7 +179,8 @@ def test_raw_pixel_data_are_uncompressed(shared):
 def test_times_are_centres_in_hundredths_of_a_second(shared):
     flare = read_level1(shared / FLARE_2020)
     start = np.datetime64("2020-06-07T21:37:09.684", "ns")
-    assert flare["time"].values[0] == start + np.timedelta64(10050, "ms")
+    centre = flare["time"].values[0] - start - np.timedelta64(10050, "ms")
+    assert abs(centre) < np.timedelta64(21, "us")  # 10 s of a clock that loses 1.7 us a second, whole ticks
     assert flare["time_start"].values[0] == start
     assert_allclose(flare["timedel"].values[:3], [20.1, 19.3, 19.8])
     assert flare["scet"].values[0] == (644881012 << 16) + 39321
