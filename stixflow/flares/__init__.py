@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stixflow.flares.background import Background, nearest_quiet, quiet_statistics
+from stixflow.flares.candidates import Candidates, choose_background
 from stixflow.flares.cfl import CflCounts, CflLocations, cfl_counts, cfl_posterior, locate_cfl
 from stixflow.flares.detection import CONTEXT, FLARE_COLUMNS, Column, detect, flare_columns, flare_id, join_days
 from stixflow.flares.files import detect_files
@@ -22,7 +23,6 @@ from stixflow.flares.selection import (
     ImagingWindow,
     NoWindow,
     channels_of,
-    choose_background,
     imaging_window,
 )
 from stixflow.flares.snip import smooth, snip_envelope
@@ -32,6 +32,7 @@ __all__ = [
     "FLARE_COLUMNS",
     "Background",
     "BackgroundNeed",
+    "Candidates",
     "CflCounts",
     "CflLocations",
     "Column",

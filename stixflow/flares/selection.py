@@ -1,4 +1,4 @@
-"""What to image: the window around a flare's peak, and the background file to subtract.
+"""What to image: the window around a flare's peak, and what its background must fit.
 
 The rules are those of the mission's imaging pipeline; where they are known to fail this module says so and differs:
 the peak is the bin of the highest rate, not of the most counts, because bins differ in length; a window never crosses
@@ -17,16 +17,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
-from stixflow.time import TimeRange, iso
+from stixflow.time import TimeRange
 
 WINDOW_S = 60.0
 MINIMUM_COUNTS = 10_000
-BACKGROUND_DAYS = 60.0
-BACKGROUND_MIN_S = 120.0
-THERMAL_CYCLE_S = 2400.0
-"""Duration of a thermal cycle of the detectors; a background should cover one."""
-CLOSENESS_DAYS = 7.0
-ALL_DETECTORS = 0xFFFFFFFF
 
 _EDGE_TOLERANCE_KEV = 1e-3
 
@@ -191,81 +185,3 @@ class BackgroundNeed:
             int(pixels["channel_stop"].to_numpy()[chosen].max()),
             pixels.attrs.get("request_id"),
         )
-
-
-def choose_background(
-    need: BackgroundNeed, candidates: pd.DataFrame, *, flares: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Score pixel requests as background of an imaging window, best first.
-
-    A background must be another request within 60 days on either side, under the same energy look-up table, with all
-    detectors and the needed channels, at least 120 s long and without a listed flare inside. The score falls with the
-    distance in time (to a half at a week) and with the root of the duration below a thermal cycle of 2400 s.
-
-    Parameters
-    ----------
-    candidates
-        One row per request: `request_id`, `start`, `stop`, `channel_start`, `channel_stop`, `detector_mask`; observed
-        `duration_s` if it is less than stop - start, and `rcr_max` where they are known.
-    flares
-        Table of flares with `start` and `stop`.
-
-    Returns
-    -------
-    The candidates with `apart_days`, `usable`, `score` (0 where not usable) and `reasons` (text) added.
-    """
-    rows = [_judge(need, row, flares) for row in candidates.to_dict("records")]
-    judged = pd.DataFrame(rows, columns=["apart_days", "usable", "score", "reasons"], index=candidates.index)
-    kept = candidates.drop(columns=judged.columns, errors="ignore")
-    return pd.concat([kept, judged], axis=1).sort_values(
-        ["score", "apart_days"], ascending=[False, True], kind="stable"
-    )
-
-
-def _judge(need: BackgroundNeed, row: Mapping[Any, Any], flares: pd.DataFrame | None) -> dict[str, Any]:
-    start, stop = np.datetime64(row["start"], "ns"), np.datetime64(row["stop"], "ns")
-    duration = float(row.get("duration_s", (stop - start) / np.timedelta64(1, "s")))
-    apart = abs(_middle_ns(start, stop) - _middle_ns(need.time_range.start, need.time_range.stop)) / 86_400e9
-    inside = _flares_inside(flares, start, stop)
-    mask = int(row["detector_mask"])
-    faults = {
-        "is the request of the flare itself": need.request_id is not None and row["request_id"] == need.request_id,
-        f"{apart:.0f} days away": apart > BACKGROUND_DAYS,
-        "another energy table on board": _table_at(start) != _table_at(need.time_range.start),
-        f"lacks channels of {need.channel_start}-{need.channel_stop - 1}": row["channel_start"] > need.channel_start
-        or row["channel_stop"] < need.channel_stop,
-        f"{32 - mask.bit_count()} detectors missing": mask & ALL_DETECTORS != ALL_DETECTORS,
-        f"only {duration:.0f} s": duration < BACKGROUND_MIN_S,
-        f"{inside} listed flare{'s' if inside > 1 else ''} inside": inside > 0,
-        "attenuator in": row.get("rcr_max", 0) > 0,
-    }
-    reasons = [text for text, holds in faults.items() if holds]
-    score = 0.0 if reasons else _score(apart, duration)
-    if not reasons and duration < THERMAL_CYCLE_S:
-        reasons_text = f"{duration:.0f} s, less than a thermal cycle"
-    else:
-        reasons_text = "; ".join(reasons)
-    return {"apart_days": apart, "usable": not reasons, "score": score, "reasons": reasons_text}
-
-
-def _middle_ns(start: np.datetime64, stop: np.datetime64) -> float:
-    return (int(start.astype(np.int64)) + int(stop.astype(np.int64))) / 2
-
-
-def _score(apart_days: float, duration_s: float) -> float:
-    return float(np.sqrt(min(duration_s / THERMAL_CYCLE_S, 1.0)) / (1.0 + apart_days / CLOSENESS_DAYS))
-
-
-def _flares_inside(flares: pd.DataFrame | None, start: np.datetime64, stop: np.datetime64) -> int:
-    if flares is None or flares.empty:
-        return 0
-    return int(((flares["start"].to_numpy() < stop) & (flares["stop"].to_numpy() > start)).sum())
-
-
-def _table_at(time: np.datetime64) -> tuple[str, str] | str:
-    from stixflow.instrument.elut import elut_key
-
-    try:
-        return elut_key(time)
-    except UsageError:
-        return f"none known for {iso(time)[:10]}"

@@ -53,7 +53,7 @@ def elut_key(time: object) -> tuple[str, str]:
     Between the end of one period and the start of the next (hours at most) the earlier table is taken.
     """
     index, moment = text_columns("elut_index"), to_utc(time)
-    position = int(np.searchsorted(np.array(index["start"], dtype="datetime64[ns]"), moment, side="right")) - 1
+    position = int(elut_periods(moment))
     if position < 0:
         raise UsageError(
             f"no energy table is known for {iso(moment)}",
@@ -61,6 +61,16 @@ def elut_key(time: object) -> tuple[str, str]:
             advice="correct the time, or work without the energy correction",
         )
     return index["table"][position], index["start"][position]
+
+
+def elut_periods(times: NDArray[np.datetime64] | np.datetime64) -> NDArray[np.int64]:
+    """Number of the period, and so of the table, that each time (any shape, UTC) lies in; -1 before the first one."""
+    return np.asarray(np.searchsorted(_period_starts(), times, side="right") - 1, dtype=np.int64)
+
+
+@cache
+def _period_starts() -> NDArray[np.datetime64]:
+    return np.array(text_columns("elut_index")["start"], dtype="datetime64[ns]")
 
 
 def actual_edges(time: object) -> NDArray[np.float64]:

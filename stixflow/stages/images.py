@@ -11,7 +11,7 @@ import pandas as pd
 from stixflow import jobs
 from stixflow.archive import Archive, Partition
 from stixflow.errors import NotFound, UsageError
-from stixflow.flares import BackgroundNeed, choose_background
+from stixflow.flares import BackgroundNeed, Candidates
 from stixflow.jobs.kept import kept_of
 from stixflow.provenance import input_digest
 from stixflow.stages.run import Run
@@ -95,8 +95,13 @@ class _Plan:
         self.archive, self.run_id = archive, run_id
         self.requests = catalog.partitions("sci_pixels")
         self.ephemeris = {partition.key: partition for partition in catalog.partitions("ephemeris")}
-        self.flares = pd.DataFrame(catalog.flares())
-        self.candidates = pd.DataFrame([_candidate(partition) for partition in self.requests])
+        # Sorted by start, as the catalog gives them: the few that may hold a moment are found without asking all.
+        self.start, self.stop = (
+            np.array([getattr(item, name) for item in self.requests], "datetime64[ns]") for name in ("start", "stop")
+        )
+        self.longest = (self.stop - self.start).max(initial=np.timedelta64(0, "ns"))
+        self.candidates = Candidates(_table(self.requests), pd.DataFrame(catalog.flares()))
+        self.backgrounds: dict[str, tuple[Partition | None, str]] = {}
 
     def job(self, flare: Mapping[str, Any]) -> tuple[jobs.ImageJob | None, str]:
         """Return the work of one flare and the digest of what goes into it; None without pixel data of its peak."""
@@ -129,19 +134,25 @@ class _Plan:
     def _request(self, flare: Mapping[str, Any]) -> Partition | None:
         """Choose, among the requests that hold the peak, the one with the finest time bins."""
         peak = np.datetime64(flare["peak"], "ns")
-        holding = [item for item in self.requests if item.start <= peak < item.stop and item.n_time]
+        first, last = np.searchsorted(self.start, peak - self.longest), np.searchsorted(self.start, peak, "right")
+        near = self.requests[first:last]
+        holding = [item for item in near if item.start <= peak < item.stop and item.n_time]
         return min(holding, key=lambda item: ((item.stop - item.start) / item.n_time, item.key), default=None)
 
     def _background(self, request: Partition) -> tuple[Partition | None, str]:
-        need = BackgroundNeed(
-            TimeRange(request.start, request.stop), *_channels(request), request_id=request.request_id
-        )
-        scored = choose_background(need, self.candidates, flares=self.flares)
-        best = scored.iloc[0]
-        if not best["usable"]:
-            return None, f"no background: the best candidate {best['key']} {best['reasons']}"
-        chosen = next(item for item in self.requests if item.key == best["key"])
-        return chosen, f"score {best['score']:.2f}, {best['apart_days']:.1f} days away {best['reasons']}".strip()
+        """Choose the background of a request, once for all flares in it."""
+        if request.key not in self.backgrounds:
+            self.backgrounds[request.key] = self._best_background(request)
+        return self.backgrounds[request.key]
+
+    def _best_background(self, request: Partition) -> tuple[Partition | None, str]:
+        span = TimeRange(request.start, request.stop)
+        best = self.candidates.best(BackgroundNeed(span, *_channels(request), request_id=request.request_id))
+        assert best is not None, "the request itself is a candidate"
+        chosen = self.requests[best.row]
+        if not best.usable:
+            return None, f"no background: the best candidate {chosen.key} {best.reasons}"
+        return chosen, f"score {best.score:.2f}, {best.apart_days:.1f} days away {best.reasons}".strip()
 
 
 def _channels(request: Partition) -> tuple[int, int]:
@@ -150,11 +161,19 @@ def _channels(request: Partition) -> tuple[int, int]:
     return max(int(attrs["channel_start"]), 1), min(int(attrs["channel_stop"]), 18)
 
 
+def _table(requests: Sequence[Partition]) -> pd.DataFrame:
+    rows = [_candidate(partition) for partition in requests]
+    return pd.DataFrame(rows, columns=_CANDIDATE_COLUMNS)
+
+
+_KNOWN = ("channel_start", "channel_stop", "detector_mask", "rcr_max", "duration_s")
+_CANDIDATE_COLUMNS = ["key", "request_id", "start", "stop", *_KNOWN]
+
+
 def _candidate(partition: Partition) -> dict[str, Any]:
     if partition.request_id is None:
         raise UsageError(f"{partition.key} has no request number", expected="a science request", advice="report this")
-    names: Sequence[str] = ("channel_start", "channel_stop", "detector_mask", "rcr_max", "duration_s")
-    known = {name: partition.attrs[name] for name in names}
+    known = {name: partition.attrs[name] for name in _KNOWN}
     return {
         "key": partition.key,
         "request_id": partition.request_id,
