@@ -12,7 +12,8 @@ from stixflow.ephemeris.attitude import (
 )
 from stixflow.ephemeris.clock import read_clock
 from stixflow.ephemeris.coordinates import hpc_to_stix, stix_to_hpc
-from stixflow.ephemeris.heliographic import SolarPlace, heliographic_to_hpc, place_on_sun
+from stixflow.ephemeris.heliographic import SolarPlace, heliographic_to_hpc, hpc_to_heliographic, place_on_sun
+from stixflow.ephemeris.keywords import observer_keywords
 from stixflow.ephemeris.position import Position, distance_au, position
 from stixflow.ephemeris.spice import Kernels
 
@@ -28,8 +29,10 @@ __all__ = [
     "distance_au",
     "earth_delay",
     "heliographic_to_hpc",
+    "hpc_to_heliographic",
     "hpc_to_stix",
     "observer",
+    "observer_keywords",
     "observer_of",
     "place_on_sun",
     "pointing",

@@ -71,7 +71,7 @@ def place_on_sun(hpc: ArrayLike, seen_from: Position | Observer, time: object) -
     """
     xy = np.asarray(hpc, dtype=np.float64)
     times = times_of(time)
-    spacecraft = _cartesian(seen_from.distance_m, seen_from.hgln_deg, seen_from.hglt_deg)
+    spacecraft = _place_of(seen_from)
     ours = _earth_heeq(times)
     flare, on_disk = _intersect(xy, spacecraft)
     spacecraft, ours = np.broadcast_to(spacecraft, flare.shape), np.broadcast_to(ours, flare.shape)
@@ -100,10 +100,31 @@ def place_on_sun(hpc: ArrayLike, seen_from: Position | Observer, time: object) -
     )
 
 
-def heliographic_to_hpc(lon_deg: ArrayLike, lat_deg: ArrayLike, seen_from: Position | Observer) -> FloatArray:
-    """Helioprojective position, (..., 2) arcsec, of a place on the photosphere (Stonyhurst), hidden or not."""
-    flare = _cartesian(R_SUN_M, lon_deg, lat_deg)
-    return np.stack(_project(flare, _cartesian(seen_from.distance_m, seen_from.hgln_deg, seen_from.hglt_deg)), axis=-1)
+def heliographic_to_hpc(
+    lon_deg: ArrayLike, lat_deg: ArrayLike, seen_from: Position | Observer, *, hide: bool = False
+) -> FloatArray:
+    """Helioprojective position, (..., 2) arcsec, of a place on the photosphere (Stonyhurst).
+
+    Parameters
+    ----------
+    hide
+        Whether places behind the limb give NaN.
+    """
+    place, eye = _cartesian(R_SUN_M, lon_deg, lat_deg), _place_of(seen_from)
+    xy = np.stack(_project(place, eye), axis=-1)
+    return np.where(((place * (eye - place)).sum(axis=-1) < 0)[..., None], np.nan, xy) if hide else xy
+
+
+def hpc_to_heliographic(hpc: ArrayLike, seen_from: Position | Observer) -> FloatArray:
+    """Stonyhurst longitude and latitude, (..., 2) degrees, of helioprojective arcsec (..., 2); NaN beside the disk."""
+    place, on_disk = _intersect(np.asarray(hpc, dtype=np.float64), _place_of(seen_from))
+    x, y, z = np.moveaxis(place, -1, 0)
+    both = np.rad2deg(np.stack([np.arctan2(y, x), np.arcsin(np.clip(z / R_SUN_M, -1.0, 1.0))], axis=-1))
+    return np.where(on_disk[..., None], both, np.nan)
+
+
+def _place_of(observer: Position | Observer) -> FloatArray:
+    return _cartesian(observer.distance_m, observer.hgln_deg, observer.hglt_deg)
 
 
 def _cartesian(distance: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:

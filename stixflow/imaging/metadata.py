@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stixflow.ephemeris import R_SUN_M, Observer, Pointing, stix_to_hpc
+from stixflow.ephemeris import Observer, Pointing, hpc_to_heliographic, stix_to_hpc
 from stixflow.imaging.grids import FloatArray
 
 NOISE_SIGMAS = 5.0
@@ -30,7 +30,6 @@ _MOST_POINTS = 48
 _GAUSSIAN_AREA = np.pi / (4 * np.log(2))
 _MAD = 1.4826
 _NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
-_ARCSEC = np.pi / 180 / 3600
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,27 +159,6 @@ def source_rows(sources: Sequence[Source]) -> list[dict[str, Any]]:
 def _thinned(contour: FloatArray) -> FloatArray:
     """At most 48 points of a closed contour, the first and the last among them."""
     return np.asarray(contour[np.unique(np.linspace(0, len(contour) - 1, _MOST_POINTS).round().astype(int))])
-
-
-def hpc_to_stonyhurst(xy: FloatArray, observer: Observer) -> FloatArray:
-    """Stonyhurst longitude and latitude, degrees, of places on the disk seen by an observer; NaN beside it.
-
-    Parameters
-    ----------
-    xy
-        (..., 2) Helioprojective arcsec.
-    """
-    x, y = np.moveaxis(np.asarray(xy, dtype=np.float64) * _ARCSEC, -1, 0)
-    distance = observer.distance_m
-    toward = distance * np.cos(x) * np.cos(y)
-    square = toward**2 - distance**2 + R_SUN_M**2
-    ray = toward - np.sqrt(np.where(square >= 0, square, np.nan))
-    west, north = ray * np.cos(y) * np.sin(x), ray * np.sin(y)
-    near = distance - ray * np.cos(y) * np.cos(x)
-    tilt = np.deg2rad(observer.hglt_deg)
-    latitude = np.arcsin((north * np.cos(tilt) + near * np.sin(tilt)) / R_SUN_M)
-    longitude = np.arctan2(west, near * np.cos(tilt) - north * np.sin(tilt)) + np.deg2rad(observer.hgln_deg)
-    return np.stack([(np.rad2deg(longitude) + 180.0) % 360.0 - 180.0, np.rad2deg(latitude)], axis=-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -320,7 +298,7 @@ def _on_the_sky(source: Source, pointing: Pointing | None, observer: Observer | 
     if observer is None:
         return source
     step = 1.0
-    at, beside_x, beside_y = hpc_to_stonyhurst(place + np.array([[0, 0], [step, 0], [0, step]]), observer)
+    at, beside_x, beside_y = hpc_to_heliographic(place + np.array([[0, 0], [step, 0], [0, step]]), observer)
     if not np.isfinite(at).all():
         return source
     sigma = np.hypot(beside_x - at, beside_y - at) / step * error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.ephemeris import R_SUN_M, Observer, apparent_radius
+from stixflow.ephemeris import Observer, apparent_radius, heliographic_to_hpc
 from stixflow.errors import InputFileError, UsageError
 from stixflow.previews.theme import THEMES, Theme, ThemeName, dress, new_figure
 
@@ -244,31 +244,17 @@ def _set_field(axes: Axes, image: SkyImage, field_of_view: float | None, field: 
     axes.set_ylim(low, high)
 
 
-def heliographic_to_sky(longitude: ArrayLike, latitude: ArrayLike, observer: Observer) -> tuple[Array, Array]:
-    """Helioprojective x and y (arcsec) of Stonyhurst positions (degrees) on the surface; NaN behind the limb."""
-    lon = np.deg2rad(np.asarray(longitude, dtype=np.float64) - observer.hgln_deg)
-    lat, tilt = np.deg2rad(np.asarray(latitude, dtype=np.float64)), np.deg2rad(observer.hglt_deg)
-    ratio = R_SUN_M / observer.distance_m
-    x = ratio * np.cos(lat) * np.sin(lon)
-    y = ratio * (np.sin(lat) * np.cos(tilt) - np.cos(lat) * np.cos(lon) * np.sin(tilt))
-    towards = ratio * (np.sin(lat) * np.sin(tilt) + np.cos(lat) * np.cos(lon) * np.cos(tilt))
-    hidden = towards < ratio * ratio
-    across = np.rad2deg(np.arctan2(x, 1 - towards)) * 3600
-    up = np.rad2deg(np.arctan2(y, np.hypot(x, 1 - towards))) * 3600
-    return np.where(hidden, np.nan, across), np.where(hidden, np.nan, up)
-
-
 def draw_sun(axes: Axes, observer: Observer) -> None:
     """Draw limb and heliographic grid into axes whose limits are set."""
     from matplotlib.patches import Circle
 
     fine = np.linspace(-180.0, 180.0, 721)
     for longitude in np.arange(-180, 180, GRID_STEP_DEG):
-        x, y = heliographic_to_sky(np.full(721, longitude), fine / 2, observer)
+        x, y = heliographic_to_hpc(np.full(721, longitude), fine / 2, observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
         _label_line(axes, x, y, f"{longitude:d}°", "x")
     for latitude in np.arange(-80, 90, GRID_STEP_DEG):
-        x, y = heliographic_to_sky(observer.hgln_deg + fine, np.full(721, latitude), observer)
+        x, y = heliographic_to_hpc(observer.hgln_deg + fine, np.full(721, latitude), observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
         _label_line(axes, x, y, f"{latitude:d}°", "y")
     axes.add_patch(Circle((0, 0), observer.rsun_arcsec, fill=False, color="white", linewidth=1.1, alpha=0.9))

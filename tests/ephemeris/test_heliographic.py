@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from stixflow.ephemeris import R_SUN_M, Observer, Position, heliographic_to_hpc, place_on_sun
+from stixflow.ephemeris import (
+    R_SUN_M,
+    Observer,
+    Position,
+    apparent_radius,
+    heliographic_to_hpc,
+    hpc_to_heliographic,
+    place_on_sun,
+)
 from stixflow.ephemeris.orbit import AU_M
 
 _LON, _LAT = st.floats(-180, 180), st.floats(-80, 80)
@@ -58,6 +66,33 @@ def test_sunpy():
     ours = place_on_sun(hpc, observer, _TIME)
     assert_allclose(ours.hgs_lon_deg, stonyhurst.lon.deg, atol=1e-3)
     assert_allclose(ours.hgs_lat_deg, stonyhurst.lat.deg, atol=1e-3)
+
+
+def test_the_grid_is_that_of_the_sun():
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+    from sunpy.coordinates import HeliographicStonyhurst, Helioprojective
+
+    observer = Observer(7.3e10, 61.0, -5.5, 1970.0)
+    at = HeliographicStonyhurst(61 * u.deg, -5.5 * u.deg, 7.3e10 * u.m, obstime=_TIME)
+    longitude, latitude = np.array([61.0, 30.0, 100.0, 61.0]), np.array([-5.5, 40.0, -60.0, 80.0])
+    frame = HeliographicStonyhurst(obstime=_TIME)
+    surface = SkyCoord(longitude * u.deg, latitude * u.deg, R_SUN_M * u.m, frame=frame)
+    seen = surface.transform_to(Helioprojective(observer=at, obstime=_TIME))
+    ours = heliographic_to_hpc(longitude, latitude, observer, hide=True)
+    assert_allclose(ours.T, [seen.Tx.to_value("arcsec"), seen.Ty.to_value("arcsec")], atol=0.05)
+    assert_allclose(hpc_to_heliographic(ours, observer).T, [longitude, latitude], atol=1e-9)
+
+
+def test_the_far_side_is_hidden_and_the_grid_ends_at_the_limb():
+    observer = Observer(7.3e10, 61.0, -5.5, float(apparent_radius(7.3e10)))
+    longitude, latitude = np.meshgrid(np.arange(-180, 180, 1.0), np.arange(-90, 91, 1.0))
+    seen = heliographic_to_hpc(longitude, latitude, observer, hide=True)
+    assert np.isnan(seen[90, 61]).all()
+    assert np.isfinite(seen[90, 241]).all()
+    radius = np.hypot(*np.moveaxis(seen, -1, 0))
+    assert 0.99 * observer.rsun_arcsec < np.nanmax(radius) <= observer.rsun_arcsec * (1 + 1e-4)
+    assert np.isfinite(heliographic_to_hpc(61.0 + 180, 0.0, observer)).all()
 
 
 def _light_time(center_s, angle_deg):

@@ -9,10 +9,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stixflow.ephemeris import Observer, Pointing, average_pointing, stix_to_hpc
+from stixflow.ephemeris import Observer, Pointing, average_pointing, hpc_to_heliographic, stix_to_hpc
 from stixflow.imaging import Clean, Gaussian, Grid, from_arrays, reconstruct, source_visibilities
 from stixflow.imaging.forward import source_image
-from stixflow.imaging.metadata import find_sources, hpc_to_stonyhurst, map_noise, source_rows
+from stixflow.imaging.metadata import find_sources, map_noise, source_rows
 from stixflow.instrument import detectors, subcollimators
 
 CENTER = (-560.0, 330.0)
@@ -172,7 +172,7 @@ def test_positions_on_the_sky_and_on_the_sun() -> None:
 
 def test_beside_the_disk_there_is_no_place_on_the_sun() -> None:
     places = np.array([[0.0, 0.0], [1700.0, 0.0], [0.0, -1611.0]])
-    found = hpc_to_stonyhurst(places, OBSERVER)
+    found = hpc_to_heliographic(places, OBSERVER)
     np.testing.assert_allclose(found[0], [-24.2, 5.2])
     assert np.isnan(found[1]).all()
     assert found[2, 1] < -80

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stixflow.ephemeris import R_SUN_M, Observer
+from stixflow.ephemeris import R_SUN_M
 from stixflow.errors import InputFileError, UsageError
 from stixflow.previews import Mark, SkyImage, figure_png, image_figure
-from stixflow.previews.image import heliographic_to_sky
 
 ANGLE = np.deg2rad(93.7)
 HEADER = {
@@ -66,35 +65,6 @@ def test_a_map_gives_its_own_place() -> None:
     world = sky_map.wcs.pixel_to_world(50, 10)
     np.testing.assert_allclose(image.peak_xy(), [world.Tx.to_value("arcsec"), world.Ty.to_value("arcsec")], atol=0.01)
     assert image.observer.rsun_arcsec == pytest.approx(sky_map.rsun_obs.to_value("arcsec"), rel=1e-6)
-
-
-def test_the_grid_is_that_of_the_sun() -> None:
-    import astropy.units as u
-    from astropy.coordinates import SkyCoord
-    from sunpy.coordinates import HeliographicStonyhurst, Helioprojective
-
-    observer = Observer(7.3e10, 61.0, -5.5, 1970.0)
-    place = HeliographicStonyhurst(61 * u.deg, -5.5 * u.deg, 7.3e10 * u.m, obstime="2022-11-09")
-    longitude, latitude = np.array([61.0, 30.0, 100.0, 61.0]), np.array([-5.5, 40.0, -60.0, 80.0])
-    surface = SkyCoord(
-        longitude * u.deg, latitude * u.deg, R_SUN_M * u.m, frame=HeliographicStonyhurst(obstime="2022-11-09")
-    )
-    seen = surface.transform_to(Helioprojective(observer=place, obstime="2022-11-09"))
-    x, y = heliographic_to_sky(longitude, latitude, observer)
-    np.testing.assert_allclose(x, seen.Tx.to_value("arcsec"), atol=0.05)
-    np.testing.assert_allclose(y, seen.Ty.to_value("arcsec"), atol=0.05)
-
-
-def test_the_far_side_is_not_drawn_and_the_grid_ends_at_the_limb() -> None:
-    from stixflow.ephemeris import apparent_radius
-
-    observer = Observer(7.3e10, 61.0, -5.5, float(apparent_radius(7.3e10)))
-    longitude, latitude = np.meshgrid(np.arange(-180, 180, 1.0), np.arange(-90, 91, 1.0))
-    radius = np.hypot(*heliographic_to_sky(longitude, latitude, observer))
-    assert np.isnan(radius[0:20, 61]).all() or np.isfinite(radius).any()
-    assert np.isnan(heliographic_to_sky(61.0 + 180, 0.0, observer)).all()
-    assert np.nanmax(radius) <= observer.rsun_arcsec * (1 + 1e-4)
-    assert np.nanmax(radius) > observer.rsun_arcsec * 0.99
 
 
 @pytest.mark.parametrize("name", ["DSUN_OBS", "CRPIX1", "HGLT_OBS"])
