@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import stixflow
 from stixflow.ephemeris import Observer, Pointing, earth_delay, observer_keywords, stix_to_hpc
 from stixflow.errors import UsageError
+from stixflow.imaging.fits_bytes import Column, image_hdu, table_hdu
 from stixflow.imaging.grids import FloatArray
 from stixflow.imaging.metadata import Source
 from stixflow.time import iso, to_utc
@@ -107,28 +109,48 @@ def map_header(
     """
     from astropy.io import fits
 
-    one = images.isel(image=index)
     header = fits.Header()
-    header["EXTNAME"] = "STIX MAP"
-    header["TIMESYS"] = "UTC"
-    header["ORIGIN"] = ("stixflow", "software that made this file")
-    header["CREATOR"] = (f"stixflow {stixflow.__version__}", "with its version")
-    header["LEVEL"] = "L3"
-    header["OBS_TYPE"] = "STIX-map"
-    header["TARGET"] = "Sun"
-    header["OBSRVTRY"], header["TELESCOP"], header["INSTRUME"] = "Solar Orbiter", "SOLO/STIX", "STIX"
-    header["BUNIT"] = one[variable].attrs["units"]
-    header["ALG_USED"] = (str(images.attrs["method"]).upper(), "imaging algorithm")
-    header["STX_X"] = (float(one["center_x"]), "[arcsec] middle of the map in the STIX frame")
-    header["STX_Y"] = (float(one["center_y"]), "[arcsec] middle of the map in the STIX frame")
-    header.update(_coordinates(images, one, pointing, observer))
-    header.update(_dates(one, observer))
-    header.update(_present(images.attrs, _METHOD_KEYWORDS))
-    header.update(_present({name: one[name].item() for name in _IMAGE_KEYWORDS if name in one}, _IMAGE_KEYWORDS))
-    header.update(dict(extra or {}))
-    for line in (*history, *(pointing.warnings if pointing else ())):
+    header.update(_cards(images, index, variable, pointing, observer, extra))
+    for line in _history(history, pointing):
         header.add_history(line)
     return header
+
+
+def _cards(
+    images: xr.Dataset,
+    index: int,
+    variable: str,
+    pointing: Pointing | None,
+    observer: Observer | None,
+    extra: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Cards of the header of one map, values or pairs of a value and a comment, in their order."""
+    one = {name: part.values[index] for name, part in images.variables.items() if part.dims == ("image",)}
+    cards: dict[str, Any] = {
+        "EXTNAME": "STIX MAP",
+        "TIMESYS": "UTC",
+        "ORIGIN": ("stixflow", "software that made this file"),
+        "CREATOR": (f"stixflow {stixflow.__version__}", "with its version"),
+        "LEVEL": "L3",
+        "OBS_TYPE": "STIX-map",
+        "TARGET": "Sun",
+        "OBSRVTRY": "Solar Orbiter",
+        "TELESCOP": "SOLO/STIX",
+        "INSTRUME": "STIX",
+        "BUNIT": images.variables[variable].attrs["units"],
+        "ALG_USED": (str(images.attrs["method"]).upper(), "imaging algorithm"),
+        "STX_X": (float(one["center_x"]), "[arcsec] middle of the map in the STIX frame"),
+        "STX_Y": (float(one["center_y"]), "[arcsec] middle of the map in the STIX frame"),
+    }
+    cards |= _coordinates(images, one, pointing, observer)
+    cards |= _dates(one, observer)
+    cards |= _present(images.attrs, _METHOD_KEYWORDS)
+    cards |= _present({name: one[name].item() for name in _IMAGE_KEYWORDS if name in one}, _IMAGE_KEYWORDS)
+    return cards | dict(extra or {})
+
+
+def _history(history: Sequence[str], pointing: Pointing | None) -> list[str]:
+    return [*history, *(pointing.warnings if pointing else ())]
 
 
 def write_map(
@@ -153,22 +175,57 @@ def write_map(
     UsageError
         If the stack has no such image or variable.
     """
-    from astropy.io import fits
+    data = map_bytes(
+        images, index, variable=variable, pointing=pointing, observer=observer, extra=extra, history=history,
+        sources=sources,
+    )  # fmt: skip
+    return _replace_file(Path(path), data)
 
+
+def map_bytes(
+    images: xr.Dataset,
+    index: int = 0,
+    *,
+    variable: str = "image",
+    pointing: Pointing | None = None,
+    observer: Observer | None = None,
+    extra: Mapping[str, Any] | None = None,
+    history: Sequence[str] = (),
+    sources: Sequence[Source] = (),
+) -> bytes:
+    """Content of the file that `write_map` writes; the same map gives the same bytes.
+
+    Raises
+    ------
+    UsageError
+        If the stack has no such image or variable.
+    """
     if variable not in images.variables or not 0 <= index < images[variable].shape[0]:
         raise UsageError(
             f"no {variable!r} number {index}", expected="a map of the stack", advice="give another index or variable"
         )
-    header = map_header(
-        images, index, variable=variable, pointing=pointing, observer=observer, extra=extra, history=history
-    )
-    hdus = [fits.PrimaryHDU(images[variable].to_numpy()[index].astype(np.float32), header)]
+    maps = {variable: images.variables[variable].values[index]}
     if variable == "image" and "uncertainty" in images:
-        hdus.append(_uncertainty_hdu(images["uncertainty"].to_numpy()[index], header))
-    mine = [source for source in sources if source.image == index]
-    if mine:
-        hdus.append(_source_hdu(mine))
-    return _replace_file(Path(path), fits.HDUList(hdus))
+        maps["uncertainty"] = images.variables["uncertainty"].values[index]
+    tables = [_source_hdu(mine)] if (mine := [source for source in sources if source.image == index]) else []
+    cards = _cards(images, index, variable, pointing, observer, extra)
+    return b"".join((_image_hdus(maps, cards, _history(history, pointing), last=not tables), *tables))
+
+
+def _image_hdus(
+    maps: Mapping[str, NDArray[Any]], cards: Mapping[str, Any], history: Sequence[str], *, last: bool
+) -> bytes:
+    """The primary array, and its uncertainty as an extension if there is one."""
+    (main, *others) = maps.items()
+    hdus = [image_hdu(main[1].astype(np.float32), cards, history, is_primary=True, last=last and not others)]
+    for name, values in others:
+        own = {
+            **cards,
+            "EXTNAME": name.upper(),
+            "OBS_TYPE": ("STIX-map-sigma", "standard error of the primary array"),
+        }
+        hdus.append(image_hdu(values.astype(np.float32), own, history, is_primary=False, last=last))
+    return b"".join(hdus)
 
 
 def write_cube(
@@ -192,15 +249,10 @@ def write_cube(
     UsageError
         If the maps have different centres, or are not every time with every energy.
     """
-    from astropy.io import fits
-
     n_times, n_energies = _cube_shape(images)
-    header = map_header(
-        images, 0, variable=variable, pointing=pointing, observer=observer, extra=extra, history=history
-    )
-    header["EXTNAME"] = "STIX CUBE"
-    for keyword in ("ENERGY_L", "ENERGY_H", *(name for name, _ in _IMAGE_KEYWORDS.values())):
-        header.remove(keyword, ignore_missing=True)
+    own = {name for name, _ in _IMAGE_KEYWORDS.values()}
+    cards = _cards(images, 0, variable, pointing, observer, extra)
+    header = {keyword: value for keyword, value in cards.items() if keyword not in own} | {"EXTNAME": "STIX CUBE"}
     start, stop = (images[name].to_numpy().astype("datetime64[ns]") for name in ("time_start", "time_stop"))
     header["DATE-END"] = iso(stop.max())
     low, high = images["energy_low"].to_numpy(), images["energy_high"].to_numpy()
@@ -212,19 +264,22 @@ def write_cube(
     header["DATEREF"] = (iso(reference), "zero of the time axis, UTC")
     tables = {"ENERGY": ((low + high) / 2)[:n_energies], "TIME": middle[::n_energies]}
     cube = images[variable].to_numpy().astype(np.float32).reshape(n_times, n_energies, *images[variable].shape[1:])
-    hdus = [fits.PrimaryHDU(cube, header)]
+    maps = {variable: cube}
     if variable == "image" and "uncertainty" in images:
-        hdus.append(_uncertainty_hdu(images["uncertainty"].to_numpy().reshape(cube.shape), header))
-    hdus += [_axis_hdu(tables), _interval_hdu(images)]
-    if sources:
-        hdus.append(_source_hdu(sources))
-    return _replace_file(Path(path), fits.HDUList(hdus))
+        maps["uncertainty"] = images["uncertainty"].to_numpy().reshape(cube.shape)
+    hdus = [
+        _image_hdus(maps, header, _history(history, pointing), last=False),
+        _axis_hdu(tables),
+        _interval_hdu(images),
+        *([_source_hdu(sources)] if sources else []),
+    ]
+    return _replace_file(Path(path), b"".join(hdus))
 
 
-def _replace_file(path: Path, hdus: fits.HDUList) -> Path:
+def _replace_file(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    hdus.writeto(partial, overwrite=True, checksum=True)
+    partial.write_bytes(data)
     os.replace(partial, path)
     return path
 
@@ -269,80 +324,66 @@ def _tabular_axis(axis: int, kind: str, unit: str, column: str) -> dict[str, Any
     }
 
 
-def _axis_hdu(tables: Mapping[str, FloatArray]) -> fits.BinTableHDU:
-    from astropy.io import fits
-
+def _axis_hdu(tables: Mapping[str, FloatArray]) -> bytes:
     units = {"ENERGY": "keV", "TIME": "s"}
     columns = [
-        fits.Column(name, f"{values.size}D", units[name], dim=f"(1,{values.size})", array=values.reshape(1, -1, 1))
-        for name, values in tables.items()
+        Column(name, values.reshape(1, -1), units[name], dim=f"(1,{values.size})") for name, values in tables.items()
     ]
-    return fits.BinTableHDU.from_columns(columns, name="AXES", ver=1)
+    return table_hdu("AXES", columns, EXTVER=(1, "extension value"))
 
 
-def _interval_hdu(images: xr.Dataset) -> fits.BinTableHDU:
-    from astropy.io import fits
-
+def _interval_hdu(images: xr.Dataset) -> bytes:
     columns = [
-        fits.Column(f"{name.upper()}", "23A", array=[iso(time) for time in images[name].to_numpy()])
+        Column(name.upper(), np.array([iso(time) for time in images[name].to_numpy()]))
         for name in ("time_start", "time_stop")
     ]
-    for name in ("energy_low", "energy_high", "counts", "background_counts", "live_time", "exposure", "total_flux"):
-        if name in images:
-            columns.append(
-                fits.Column(name.upper(), "D", images[name].attrs.get("units"), array=images[name].to_numpy())
-            )
-    return fits.BinTableHDU.from_columns(columns, name="INTERVALS")
+    columns += [
+        Column(name.upper(), images[name].to_numpy().astype(np.float64), images[name].attrs.get("units"))
+        for name in ("energy_low", "energy_high", "counts", "background_counts", "live_time", "exposure", "total_flux")
+        if name in images
+    ]
+    return table_hdu("INTERVALS", columns)
 
 
-def _uncertainty_hdu(values: FloatArray, header: fits.Header) -> fits.ImageHDU:
-    from astropy.io import fits
-
-    own = header.copy()
-    own["EXTNAME"] = "UNCERTAINTY"
-    own["OBS_TYPE"] = ("STIX-map-sigma", "standard error of the primary array")
-    return fits.ImageHDU(values.astype(np.float32), own)
-
-
-def _source_hdu(sources: Sequence[Source]) -> fits.BinTableHDU:
+def _source_hdu(sources: Sequence[Source]) -> bytes:
     """Table of sources; positions of the STIX frame, of the sky and of the Sun, NaN where not known."""
-    from astropy.io import fits
 
-    def pairs(name: str) -> list[tuple[float, float]]:
-        return [getattr(source, name) or (np.nan, np.nan) for source in sources]
+    def values(name: str, kind: type) -> NDArray[Any]:
+        return np.array([getattr(source, name) for source in sources], dtype=kind)
+
+    def pairs(name: str) -> FloatArray:
+        return np.array([getattr(source, name) or (np.nan, np.nan) for source in sources], dtype=np.float64)
 
     columns = [
-        fits.Column(keyword, form, unit, array=np.array([getattr(source, name) for source in sources]))
-        for keyword, form, unit, name in (
-            ("IMAGE", "J", None, "image"), ("NUMBER", "J", None, "number"), ("PEAK", "D", None, "peak"),
-            ("SNR", "D", None, "snr"), ("X", "D", "arcsec", "x"), ("Y", "D", "arcsec", "y"),
-            ("SIGMA", "D", "arcsec", "sigma"), ("XCENTRE", "D", "arcsec", "centroid_x"),
-            ("YCENTRE", "D", "arcsec", "centroid_y"), ("AREA", "D", "arcsec2", "area"), ("FLUX", "D", None, "flux"),
-            ("PEAKS", "J", None, "peaks"), ("CUT", "L", None, "is_cut"),
+        Column(keyword, values(name, kind), unit)
+        for keyword, kind, unit, name in (
+            ("IMAGE", np.int32, None, "image"), ("NUMBER", np.int32, None, "number"),
+            ("PEAK", np.float64, None, "peak"), ("SNR", np.float64, None, "snr"), ("X", np.float64, "arcsec", "x"),
+            ("Y", np.float64, "arcsec", "y"), ("SIGMA", np.float64, "arcsec", "sigma"),
+            ("XCENTRE", np.float64, "arcsec", "centroid_x"), ("YCENTRE", np.float64, "arcsec", "centroid_y"),
+            ("AREA", np.float64, "arcsec2", "area"), ("FLUX", np.float64, None, "flux"),
+            ("PEAKS", np.int32, None, "peaks"), ("CUT", np.bool_, None, "is_cut"),
         )
     ]  # fmt: skip
     columns += [
-        fits.Column(keyword, "2D", unit, array=np.array(pairs(name), dtype=np.float64))
+        Column(keyword, pairs(name), unit)
         for keyword, unit, name in (
             ("HPC", "arcsec", "hpc"), ("HPC_SIG", "arcsec", "hpc_sigma"), ("HGS", "deg", "hgs"),
             ("HGS_SIG", "deg", "hgs_sigma"),
         )
     ]  # fmt: skip
-    outlines = np.empty(len(sources), dtype=object)
-    for row, source in enumerate(sources):
-        outlines[row] = source.contour.ravel().astype(np.float32)
-    columns.append(fits.Column("CONTOUR", "PE()", "arcsec", array=outlines))
-    return fits.BinTableHDU.from_columns(columns, name="SOURCES")
+    columns.append(Column("CONTOUR", [source.contour.ravel().astype(np.float32) for source in sources], "arcsec"))
+    return table_hdu("SOURCES", columns)
 
 
 def _coordinates(
-    images: xr.Dataset, one: xr.Dataset, pointing: Pointing | None, observer: Observer | None
+    images: xr.Dataset, one: Mapping[Any, Any], pointing: Pointing | None, observer: Observer | None
 ) -> dict[str, Any]:
     step_x, step_y = float(images.attrs["pixel_x_arcsec"]), float(images.attrs["pixel_y_arcsec"])
     center = float(one["center_x"]), float(one["center_y"])
     common: dict[str, Any] = {
-        "CRPIX1": (one.sizes["x"] + 1) / 2,
-        "CRPIX2": (one.sizes["y"] + 1) / 2,
+        "CRPIX1": (images.sizes["x"] + 1) / 2,
+        "CRPIX2": (images.sizes["y"] + 1) / 2,
         "CDELT1": step_x,
         "CDELT2": step_y,
         "CUNIT1": "arcsec",
@@ -377,8 +418,8 @@ def _coordinates(
     }
 
 
-def _middle(one: xr.Dataset) -> str:
-    start, stop = to_utc(one["time_start"].values), to_utc(one["time_stop"].values)
+def _middle(one: Mapping[Any, Any]) -> str:
+    start, stop = to_utc(one["time_start"]), to_utc(one["time_stop"])
     return iso(start + (stop - start) // 2)
 
 
@@ -387,11 +428,11 @@ def _matrix(angle_deg: float, step_x: float, step_y: float) -> dict[str, float]:
     return {"PC1_1": cos, "PC1_2": -sin * step_y / step_x, "PC2_1": sin * step_x / step_y, "PC2_2": cos}
 
 
-def _dates(one: xr.Dataset, observer: Observer | None) -> dict[str, Any]:
+def _dates(one: Mapping[Any, Any], observer: Observer | None) -> dict[str, Any]:
     if "time_start" not in one:
         return {}
-    start = to_utc(one["time_start"].values)
-    stop = to_utc(one["time_stop"].values)
+    start = to_utc(one["time_start"])
+    stop = to_utc(one["time_stop"])
     middle = start + (stop - start) // 2
     dates: dict[str, Any] = {
         "DATE-OBS": (iso(start), "start, UTC at the spacecraft"),
