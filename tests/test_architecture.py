@@ -22,10 +22,10 @@ _SCIENCE_FILES = ("time.py", "errors.py", "cubes/model.py", "cubes/assemble.py",
 _ONLY_USERS = {
     "prefect": ("flows/",),
     "distributed": ("stixflow/compute.py",),
-    "dask": ("stixflow/compute.py", "stixflow/cubes/store.py"),
+    "dask": ("stixflow/compute.py", "stixflow/cubes/store/"),
     "sqlalchemy": ("stixflow/archive/",),
-    "zarr": ("stixflow/cubes/store.py",),
-    "s3fs": ("stixflow/cubes/store.py",),
+    "zarr": ("stixflow/cubes/store/",),
+    "s3fs": ("stixflow/cubes/store/",),
     "flows": ("flows/", "stixflow/cli/", "stixflow/demo.py"),
 }
 _NOT_IN_SCIENCE = {"dask", "distributed", "prefect", "sqlalchemy", "zarr", "s3fs", "flows", "pydantic"}

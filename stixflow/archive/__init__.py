@@ -1,7 +1,8 @@
 """The archive: what analysts open and operators trust."""
 
 from stixflow.archive.archive import Archive, open_archive
-from stixflow.archive.catalog import Catalog, FileEntry, PacketSet, Partition, Quarantined, draft_partition
+from stixflow.archive.catalog import Catalog
+from stixflow.archive.entries import FileEntry, PacketSet, Partition, Quarantined, draft_partition
 from stixflow.archive.garbage import Collected, collect
 from stixflow.archive.layout import day_key, request_key, store_path
 from stixflow.archive.releases import compare_releases, create_release, list_releases

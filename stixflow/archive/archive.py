@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from stixflow.archive.catalog import Catalog, Partition
+from stixflow.archive.catalog import Catalog
+from stixflow.archive.entries import Partition
 from stixflow.archive.garbage import DERIVED
 from stixflow.archive.layout import CATALOG_NAME, join_url
 from stixflow.archive.months import is_refused, stores_of

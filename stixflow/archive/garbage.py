@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from stixflow.archive import tables
-from stixflow.archive.tables import now_ns, reading, writing
+from stixflow.archive.tables import reading, writing
 from stixflow.archive.values import from_json
 from stixflow.cubes.files import open_files
 from stixflow.cubes.model import PRODUCTS
@@ -72,7 +72,7 @@ def collect(archive: Archive, *, grace_days: float = GRACE_DAYS, dry_run: bool =
     engine = archive.catalog._engine
     found = sorted(_found(archive.root) - _pointed_to(engine))
     known = {path: since for path, since in _marks(engine).items() if path in set(found)}
-    now = now_ns()
+    now = tables.now_ns()
     # A clock that went backwards leaves marks of the future: they begin anew.
     since = {path: min(known.get(path, now), now) for path in found}
     due = [path for path in found if path in known and since[path] <= now - round(grace_days * 86_400e9)]
@@ -155,7 +155,7 @@ def _active_runs(source: sa.Engine | sa.Connection, now: int) -> list[str]:
 def _remove(archive: Archive, due: Sequence[str]) -> Iterator[str]:
     for first in range(0, len(due), _REMOVED_AT_ONCE):
         with writing(archive.catalog._engine) as connection:
-            if _active_runs(connection, now_ns()):
+            if _active_runs(connection, tables.now_ns()):
                 return
             kept = _pointed_to(connection)
             chosen = [path for path in due[first : first + _REMOVED_AT_ONCE] if path not in kept]
@@ -177,6 +177,6 @@ def _forget(connection: sa.Connection, paths: Iterable[str]) -> None:
     chosen = list(paths)
     table = tables.partition
     mine = table.c.path.in_(chosen)
-    connection.execute(table.update().where(mine).values(collected=now_ns()))
+    connection.execute(table.update().where(mine).values(collected=tables.now_ns()))
     connection.execute(table.update().where(mine, table.c.state == "staged").values(state="failed"))
     connection.execute(tables.garbage.delete().where(tables.garbage.c.path.in_(chosen)))

@@ -16,7 +16,7 @@ from stixflow.time import to_utc
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stixflow.archive.catalog import PacketSet
+    from stixflow.archive.entries import PacketSet
 
 FORMATS = ("table", "csv", "json", "fits", "parquet")
 _BINARY = ("fits", "parquet")

@@ -13,7 +13,8 @@ from itertools import groupby
 
 import numpy as np
 
-from stixflow.archive.catalog import Catalog, Partition
+from stixflow.archive.catalog import Catalog
+from stixflow.archive.entries import Partition
 from stixflow.archive.garbage import DERIVED
 from stixflow.cubes.model import DATA_MODEL_VERSION, Layout
 from stixflow.cubes.store import which_are_there

@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from stixflow.archive import tables
-from stixflow.archive.catalog import Catalog, Partition
+from stixflow.archive.catalog import Catalog
+from stixflow.archive.entries import Partition
 from stixflow.archive.layout import check_name
 from stixflow.archive.tables import now_ns, reading, writing
 from stixflow.archive.values import from_ns, to_json

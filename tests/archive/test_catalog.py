@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stixflow.archive import tables
-from stixflow.archive.catalog import Catalog, FileEntry, PacketSet, Partition, Quarantined
+from stixflow.archive.catalog import Catalog
+from stixflow.archive.entries import FileEntry, PacketSet, Partition, Quarantined
 from stixflow.errors import BalanceError, NotFound, PublishConflict, SchemaError, StoreError, UsageError
 
 DAY = date(2022, 11, 9)
@@ -328,7 +329,7 @@ _WRITER = """
 import sys
 from datetime import date
 import numpy as np
-from stixflow.archive.catalog import Catalog, Partition
+from stixflow.archive import Catalog, Partition
 from stixflow.errors import PublishConflict
 url, name = sys.argv[1:]
 catalog, won, lost = Catalog(url), 0, 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -9,8 +10,18 @@ import pytest
 import xarray as xr
 from example_cubes import make_dataset
 
-from stixflow.cubes import files, store
-from stixflow.cubes.store import delete_store, is_there, open_store, verify_store, write_store
+from stixflow.cubes import files
+from stixflow.cubes.store import (
+    delete_store,
+    is_there,
+    manifest,
+    open_store,
+    reading,
+    verify_store,
+    verifying,
+    write_store,
+    writing,
+)
 from stixflow.errors import StoreError, UsageError
 
 
@@ -68,7 +79,9 @@ def test_a_store_in_a_bucket_behaves_as_on_disk() -> None:
     def remote(url: str | os.PathLike[str]) -> files.Files:
         return files.RemoteFiles(os.fspath(url))
 
-    with patch.object(store, "open_files", remote):
+    with ExitStack() as patched:
+        for module in (manifest, reading, verifying, writing):
+            patched.enter_context(patch.object(module, "open_files", remote))
         record = write_store(url, [dataset])
         xr.testing.assert_identical(open_store(url, digest=record.digest).load(), dataset)
         assert verify_store(url, record.digest) == []

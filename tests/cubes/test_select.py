@@ -71,7 +71,7 @@ def test_only_the_chosen_energies_are_read(tmp_path: Path, monkeypatch: pytest.M
     cube = open_store(tmp_path / "a.zarr")
     asked = []
     monkeypatch.setattr(
-        "stixflow.cubes.store._read_with_zarr", lambda _files, _path, _node, part: asked.append(part) or 1 / 0
+        "stixflow.cubes.store.reading._read_with_zarr", lambda _files, _path, _node, part: asked.append(part) or 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         pixel_lightcurve(cube, energy_range=(5, 8))

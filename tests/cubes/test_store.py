@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stixflow.cubes import files, store
 from stixflow.cubes.model import PRODUCTS, Layout
-from stixflow.cubes.store import count_boxes, delete_store, open_store, verify_store, write_store
+from stixflow.cubes.store import count_boxes, delete_store, encoding, open_store, verify_store, write_store
 from stixflow.errors import SchemaError, StoreError, UsageError
 
 TIGHT = {
@@ -56,8 +56,8 @@ def test_what_was_written_is_what_opens(
     ]
     url = tmp_path_factory.mktemp("store") / "run.zarr"
     with (
-        patch.object(store, "_WHOLE_BYTES", 0 if tight else 1 << 20),
-        patch.object(store, "PRODUCTS", TIGHT if tight else PRODUCTS),
+        patch.object(encoding, "_WHOLE_BYTES", 0 if tight else 1 << 20),
+        patch.object(encoding, "PRODUCTS", TIGHT if tight else PRODUCTS),
     ):
         record = write_store(url, boxes)
     for index, box in enumerate(boxes):
@@ -101,7 +101,7 @@ def test_a_day_of_light_curves_is_one_object_a_variable(url: Path) -> None:
 def test_empty_shards_are_written(url: Path) -> None:
     dataset = make_dataset("sci_pixels", n_time=20, n_energy=4)
     dataset["counts"][...] = 0
-    with patch.object(store, "_WHOLE_BYTES", 0), patch.object(store, "PRODUCTS", TIGHT):
+    with patch.object(encoding, "_WHOLE_BYTES", 0), patch.object(encoding, "PRODUCTS", TIGHT):
         write_store(url, [dataset])
     shards = [path for path in (url / "0" / "counts").rglob("*") if path.is_file() and path.name != "zarr.json"]
     assert len(shards) == 3

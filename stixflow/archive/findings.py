@@ -1,0 +1,202 @@
+"""Findings: flares, where they are, and their images; of the present, or as a release keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from stixflow.archive import tables
+from stixflow.archive.publishing import read_partition
+from stixflow.archive.queries import Database, between, where, with_times
+from stixflow.archive.tables import writing
+from stixflow.archive.values import from_json, number, rows_of, take, to_json, to_ns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Findings(Database):
+    """The part of the catalog that knows flares and images."""
+
+    def replace_flares(self, partition_id: int, flares: pd.DataFrame | Iterable[Mapping[str, object]]) -> None:
+        """Make these the flares found in a day's light curve.
+
+        Readers see them while that partition is current, so flares of a staged partition appear with it, in the same
+        transaction, and go with it when it is rolled back.
+
+        Parameters
+        ----------
+        flares
+            One row per flare with `flare_id`, `start`, `peak`, `stop`, `peak_counts`; any other column is kept too.
+        """
+        rows = [_flare_row(partition_id, row) for row in rows_of(flares)]
+        with writing(self._engine) as connection:
+            read_partition(connection, partition_id)
+            connection.execute(tables.flare.delete().where(tables.flare.c.partition_id == partition_id))
+            if rows:
+                connection.execute(tables.flare.insert(), rows)
+
+    def flares(self, start: object = None, stop: object = None, *, flare_id: object = None) -> list[dict[str, Any]]:
+        """Return the flares whose peak lies in ``[start, stop)``, by peak; times are pandas Timestamps."""
+        table = tables.flare
+        if self.release is not None:
+            kept = [row for row in self._kept("flare", "peak", start, stop) if flare_id in (None, row["flare_id"])]
+            return sorted(kept, key=lambda row: (row["peak"], row["flare_id"]))
+        query = (
+            sa.select(
+                table,
+                tables.partition.c.key.label("day"),
+                tables.partition.c.run_id,
+                tables.location.c.attrs.label("location"),
+            )
+            .join(tables.current, tables.current.c.partition_id == table.c.partition_id)
+            .join(tables.partition, tables.partition.c.id == table.c.partition_id)
+            .join(tables.location, tables.location.c.flare_id == table.c.flare_id, isouter=True)
+            .order_by(table.c.peak, table.c.flare_id)
+        )
+        query = where(query, table, flare_id=None if flare_id is None else str(flare_id))
+        query = between(query, table.c.peak, start, stop)
+        return [_read_flare(row) for row in self._rows(query)]
+
+    def locate_flare(self, flare_id: object, location: Mapping[str, object]) -> None:
+        """Add where a flare is to what `flares` returns for it: columns as `x_hpc`, `y_hpc`.
+
+        The location stays with the flare when its day is published again; columns of the same name are replaced.
+        """
+        table, name = tables.location, str(flare_id)
+        with writing(self._engine) as connection:
+            found = connection.execute(sa.select(table.c.attrs).where(table.c.flare_id == name)).scalar()
+            if found is None:
+                connection.execute(table.insert().values(flare_id=name, attrs=to_json(location)))
+            else:
+                attrs = to_json(from_json(found) | dict(location))
+                connection.execute(table.update().where(table.c.flare_id == name).values(attrs=attrs))
+
+    def replace_images(
+        self, flare_id: str, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str
+    ) -> None:
+        """Make these the images of a flare, in place of all earlier ones; columns as for `add_images`."""
+        rows = [_image_row(row, run_id) for row in rows_of(images)]
+        with writing(self._engine) as connection:
+            connection.execute(tables.image.delete().where(tables.image.c.flare_id == flare_id))
+            if rows:
+                connection.execute(tables.image.insert(), rows)
+
+    def add_images(self, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str) -> None:
+        """Record images; one with a known `image_id` takes the place of the earlier one.
+
+        Parameters
+        ----------
+        images
+            One row per image with `image_id`, `method`, `energy_low`, `energy_high` (keV), `start`, `stop`, `path`
+            (below the root), `digest`, and where known `flare_id`, `x_hpc`, `y_hpc` (arcsec); any other column is kept.
+        """
+        rows = [_image_row(row, run_id) for row in rows_of(images)]
+        names = [row["image_id"] for row in rows]
+        with writing(self._engine) as connection:
+            for first in range(0, len(names), 500):
+                known = tables.image.c.image_id.in_(names[first : first + 500])
+                connection.execute(tables.image.delete().where(known))
+            if rows:
+                connection.execute(tables.image.insert(), rows)
+
+    def images(
+        self,
+        flare_id: object = None,
+        start: object = None,
+        stop: object = None,
+        *,
+        image_id: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return images of a flare, or whose interval starts in ``[start, stop)``, by start."""
+        table = tables.image
+        if self.release is not None:
+            kept = [
+                row
+                for row in self._kept("image", "start", start, stop)
+                if flare_id in (None, row["flare_id"]) and image_id in (None, row["image_id"])
+            ]
+            return sorted(kept, key=lambda row: (row["start"], row["image_id"]))
+        query = sa.select(table).order_by(table.c.start, table.c.image_id)
+        query = where(query, table, flare_id=None if flare_id is None else str(flare_id), image_id=image_id)
+        return [_read_image(row) for row in self._rows(between(query, table.c.start, start, stop))]
+
+    def totals(self) -> dict[str, int]:
+        """Return how many files, quarantined pieces, published flares and images there are."""
+        shown = sa.select(tables.flare.c.id).join(
+            self._shown, self._shown.c.partition_id == tables.flare.c.partition_id
+        )
+        counted = {"files": tables.file, "quarantined": tables.quarantine, "images": tables.image}
+        selected = {name: sa.select(sa.func.count()).select_from(table) for name, table in counted.items()}
+        selected["flares"] = sa.select(sa.func.count()).select_from(shown.subquery())
+        query = sa.select(*(part.scalar_subquery().label(name) for name, part in selected.items()))
+        found = self._rows(query)[0]
+        return found if self.release is None else found | {kind: len(self._kept(kind[:-1])) for kind in _KEPT}
+
+    def _kept(
+        self, kind: str, column: str = "start", start: object = None, stop: object = None
+    ) -> list[dict[str, Any]]:
+        """Return the flares or images of the release of which a time lies in ``[start, stop)``."""
+        table = tables.release_row
+        query = where(sa.select(table.c.attrs), table, release=self.release, kind=kind)
+        rows = [from_json(row["attrs"]) for row in self._rows(query)]
+        first, last = (None if bound is None else to_ns(bound) for bound in (start, stop))
+        return [
+            row
+            for row in rows
+            if (first is None or to_ns(row[column]) >= first) and (last is None or to_ns(row[column]) < last)
+        ]
+
+
+_KEPT = ("flares", "images")
+"""Tables of which a release keeps the rows."""
+
+
+def _flare_row(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
+    flare_id, start, peak, stop, peak_counts = take(row, "flare_id", "start", "peak", "stop", "peak_counts")
+    return {
+        "partition_id": partition_id,
+        "flare_id": str(flare_id),
+        "start": to_ns(start),
+        "peak": to_ns(peak),
+        "stop": to_ns(stop),
+        "peak_counts": number(peak_counts),
+        "attrs": to_json(row),
+    }
+
+
+def _read_flare(row: dict[str, Any]) -> dict[str, Any]:
+    del row["id"], row["partition_id"]
+    attrs = from_json(row.pop("attrs"))
+    location = from_json(row.pop("location") or "{}")
+    return attrs | location | with_times(row, "start", "peak", "stop")
+
+
+def _image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:
+    image_id, method, path, digest = take(row, "image_id", "method", "path", "digest")
+    low, high, start, stop = take(row, "energy_low", "energy_high", "start", "stop")
+    flare_id = row.pop("flare_id", None)
+    return {
+        "image_id": str(image_id),
+        "flare_id": None if flare_id is None else str(flare_id),
+        "method": str(method),
+        "energy_low": float(low),
+        "energy_high": float(high),
+        "start": to_ns(start),
+        "stop": to_ns(stop),
+        "path": str(path),
+        "digest": str(digest),
+        "x_hpc": number(row.pop("x_hpc", None)),
+        "y_hpc": number(row.pop("y_hpc", None)),
+        "run_id": run_id,
+        "created": tables.now_ns(),
+        "attrs": to_json(row),
+    }
+
+
+def _read_image(row: dict[str, Any]) -> dict[str, Any]:
+    del row["id"]
+    attrs = from_json(row.pop("attrs"))
+    return attrs | with_times(row, "start", "stop", "created")

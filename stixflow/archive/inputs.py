@@ -1,0 +1,101 @@
+"""Inputs: files, the packets that came out of them, and what could not be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from stixflow.archive import tables
+from stixflow.archive.entries import FileEntry, PacketSet, Quarantined
+from stixflow.archive.queries import Database, columns, where, with_times
+from stixflow.archive.tables import writing
+from stixflow.archive.values import from_json, to_json
+from stixflow.errors import BalanceError
+
+
+class Inputs(Database):
+    """The part of the catalog that knows files, packet sets and quarantine."""
+
+    def knows_file(self, digest: str) -> bool:
+        """Tell whether a file of this content has been ingested."""
+        return bool(self._rows(sa.select(tables.file.c.digest).where(tables.file.c.digest == digest)))
+
+    def register_file(
+        self,
+        entry: FileEntry,
+        *,
+        run_id: str,
+        packet_sets: Iterable[PacketSet] = (),
+        quarantined: Iterable[Quarantined] = (),
+    ) -> bool:
+        """Record an input file with everything that came out of it, in one transaction.
+
+        Returns
+        -------
+        False if a file of this content is already there; nothing is then recorded.
+
+        Raises
+        ------
+        BalanceError
+            If the packets of the file do not balance.
+        """
+        if entry.packets_in != entry.used + entry.duplicates + entry.rejected:
+            raise BalanceError(
+                f"{entry.name}: {entry.packets_in} packets read, {entry.used} used, {entry.duplicates} duplicates, "
+                f"{entry.rejected} rejected",
+                expected="read = used + duplicates + rejected",
+                advice="report this with the file: a packet was lost or counted twice",
+            )
+        values = columns(entry) | {"attrs": to_json(entry.attrs), "run_id": run_id, "ingested": tables.now_ns()}
+        with writing(self._engine) as connection:
+            known = sa.select(tables.file.c.digest).where(tables.file.c.digest == entry.digest)
+            if connection.execute(known).first():
+                return False
+            connection.execute(tables.file.insert().values(**values))
+            _add_packet_sets(connection, packet_sets, run_id)
+            _add_quarantined(connection, quarantined, run_id)
+        return True
+
+    def files(self) -> list[dict[str, Any]]:
+        """Return every input file with its balance, in the order of ingestion."""
+        query = sa.select(tables.file).order_by(tables.file.c.ingested, tables.file.c.digest)
+        return [with_times(row, "ingested", attrs=True) for row in self._rows(query)]
+
+    def packet_sets(self, product: str | None = None, key: str | None = None) -> list[PacketSet]:
+        """Return the packet sets of a partition, or of all of them, in a fixed order."""
+        table = tables.packet_set
+        query = sa.select(table).order_by(table.c.product, table.c.key, table.c.digest)
+        wanted = where(query, table, product=product, key=key)
+        names = [item.name for item in fields(PacketSet)]
+        return [
+            PacketSet(**{name: row[name] for name in names} | {"attrs": from_json(row["attrs"])})
+            for row in self._rows(wanted)
+        ]
+
+    def quarantine(self, quarantined: Iterable[Quarantined], *, run_id: str) -> None:
+        """Record bytes that could not be used."""
+        with writing(self._engine) as connection:
+            _add_quarantined(connection, quarantined, run_id)
+
+    def quarantined(self, run_id: str | None = None) -> list[dict[str, Any]]:
+        """Return what is in quarantine, of one run or of all."""
+        query = where(sa.select(tables.quarantine).order_by(tables.quarantine.c.id), tables.quarantine, run_id=run_id)
+        return [with_times(row, "created") for row in self._rows(query)]
+
+
+def _add_packet_sets(connection: sa.Connection, packet_sets: Iterable[PacketSet], run_id: str) -> None:
+    table = tables.packet_set
+    for item in packet_sets:
+        same = where(sa.select(table.c.id), table, product=item.product, key=item.key, digest=item.digest)
+        if connection.execute(same).first() is None:
+            values = columns(item) | {"attrs": to_json(item.attrs), "run_id": run_id}
+            connection.execute(table.insert().values(**values))
+
+
+def _add_quarantined(connection: sa.Connection, quarantined: Iterable[Quarantined], run_id: str) -> None:
+    rows = [columns(item) | {"run_id": run_id, "created": tables.now_ns()} for item in quarantined]
+    if rows:
+        connection.execute(tables.quarantine.insert(), rows)
