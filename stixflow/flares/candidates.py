@@ -51,10 +51,12 @@ def choose_background(
         "apart_days": judged.apart_days,
         "usable": judged.usable,
         "score": judged.score,
-        "reasons": [known.reasons(judged, row) for row in rows],
+        "reasons": [known.reasons(judged, row) for row in range(len(rows))],
     }
     kept = candidates.drop(columns=list(added), errors="ignore")
-    return kept.assign(**added).sort_values(["score", "apart_days"], ascending=[False, True], kind="stable")
+    return pd.concat([kept, pd.DataFrame(added, index=kept.index)], axis=1).sort_values(
+        ["score", "apart_days"], ascending=[False, True], kind="stable"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ def _twice_middle(need: BackgroundNeed) -> int:
 
 
 def _flares_inside(flares: pd.DataFrame | None, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count the listed flares that touch each ``[start, stop)``: those begun before its end, less those over by then."""
+    """Count the listed flares that touch each ``[start, stop)``: those begun before its end, less those over before."""
     if flares is None or flares.empty:
         return np.zeros(len(start), dtype=np.int64)
     begun, over = (np.sort(flares[name].to_numpy("datetime64[ns]").astype(np.int64)) for name in ("start", "stop"))
