@@ -21,8 +21,10 @@ _SCIENCE_FILES = ("time.py", "errors.py", "cubes/model.py", "cubes/assemble.py",
 # Package -> the only places that may import it.
 _ONLY_USERS = {
     "prefect": ("flows/",),
-    "distributed": ("stixflow/compute.py",),
-    "dask": ("stixflow/compute.py", "stixflow/cubes/store/"),
+    "distributed": ("stixflow/compute/",),
+    "dask_jobqueue": ("stixflow/compute/",),
+    "dask_kubernetes": ("stixflow/compute/",),
+    "dask": ("stixflow/compute/", "stixflow/cubes/store/"),
     "sqlalchemy": ("stixflow/archive/",),
     "zarr": ("stixflow/cubes/store/",),
     "s3fs": ("stixflow/cubes/store/",),
@@ -71,7 +73,7 @@ def test_science_ring_points_inwards(path: Path) -> None:
 
 
 def test_jobs_and_archive_do_not_know_the_edges() -> None:
-    for place in ("jobs", "stages", "compute.py", "archive", "cubes"):
+    for place in ("jobs", "stages", "compute", "archive", "cubes"):
         target = _ROOT / "stixflow" / place
         for path in sorted(target.rglob("*.py")) if target.is_dir() else [target]:
             assert not any(name.startswith(("stixflow.cli", "stixflow.demo", "flows")) for name in _imports(path)), path

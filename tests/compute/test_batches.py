@@ -27,10 +27,10 @@ class FlakyPool(Serial):
         self.lose, self.in_flight, self.peak, self.calls = lose, 0, 0, 0
         self.batches: list[list[int]] = []
 
-    def submit(self, call: Callable[..., object], *arguments: object) -> object:
+    def submit(self, call: Callable[..., object], *arguments: object, tag: str = "") -> object:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
-        return super().submit(call, *arguments)
+        return super().submit(call, *arguments, tag=tag)
 
     def wait(self) -> tuple[object, object]:
         indices = [index for index, _ in self._queue[0][2][1]]

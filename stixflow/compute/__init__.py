@@ -1,0 +1,28 @@
+"""Many items, many processes: `open_cluster` starts workers, `map_batches` feeds them and accounts for every item.
+
+The only room that imports `distributed` and what starts its workers elsewhere. Where workers run is a *profile*, a TOML
+file (`load_profile`): processes of this machine, a running scheduler, SLURM, or Kubernetes.
+"""
+
+from stixflow.compute.batches import WINDOW, Outcome, map_batches
+from stixflow.compute.cost import Cost
+from stixflow.compute.launch import open_cluster
+from stixflow.compute.memory import needed_memory, usable_memory
+from stixflow.compute.pools import Cluster, Pool, Serial, WorkerLost
+from stixflow.compute.profiles import load_profile, profile_names
+
+__all__ = [
+    "WINDOW",
+    "Cluster",
+    "Cost",
+    "Outcome",
+    "Pool",
+    "Serial",
+    "WorkerLost",
+    "load_profile",
+    "map_batches",
+    "needed_memory",
+    "open_cluster",
+    "profile_names",
+    "usable_memory",
+]
