@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import stixflow
 from stixflow.ephemeris import Observer, Pointing, earth_delay, observer_keywords, stix_to_hpc
 from stixflow.errors import UsageError
+from stixflow.imaging.attitude import attitude_of, centers_on_sky
 from stixflow.imaging.fits_bytes import Column, image_hdu, table_hdu
 from stixflow.imaging.grids import FloatArray
 from stixflow.imaging.metadata import Source
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 
 _R_SUN_REF_M = 695_700_000.0
 _LIGHT_SPEED_M_S = 299_792_458.0
+_SAME_ARCSEC = 0.01
+_SAME_ROLL_DEG = 0.1
+"""How far the spacecraft may roll during a cube: a quarter of an arcsec at 150 arcsec from the middle."""
+_INTERVAL_COLUMNS = (
+    "energy_low", "energy_high", "counts", "background_counts", "live_time", "exposure", "total_flux", "center_x",
+    "center_y", "pointing_x", "pointing_y", "roll",
+)  # fmt: skip
 _METHOD_KEYWORDS = {
     "gain": ("CLN_GAIN", "part of the peak taken by one component"),
     "niter": ("CLN_NMAX", "most components"),
@@ -100,8 +108,9 @@ def map_header(
     variable
         "image", or for CLEAN "residual" or "components".
     pointing, observer
-        At the time of the map, from `stixflow.ephemeris`. Without either, or with a pointing that is only the average
-        of the mission, the axes are those of the STIX frame.
+        At the time of the map, from `stixflow.ephemeris`, for a stack that does not carry its own as that of
+        `image_source` does. Without either, or with a pointing that is only the average of the mission, the axes are
+        those of the STIX frame.
     extra
         More keywords, written last.
     history
@@ -109,6 +118,7 @@ def map_header(
     """
     from astropy.io import fits
 
+    pointing, observer = attitude_of(images, index, pointing, observer)
     header = fits.Header()
     header.update(_cards(images, index, variable, pointing, observer, extra))
     for line in _history(history, pointing):
@@ -204,6 +214,7 @@ def map_bytes(
         raise UsageError(
             f"no {variable!r} number {index}", expected="a map of the stack", advice="give another index or variable"
         )
+    pointing, observer = attitude_of(images, index, pointing, observer)
     maps = {variable: images.variables[variable].values[index]}
     if variable == "image" and "uncertainty" in images:
         maps["uncertainty"] = images.variables["uncertainty"].values[index]
@@ -250,6 +261,7 @@ def write_cube(
         If the maps have different centres, or are not every time with every energy.
     """
     n_times, n_energies = _cube_shape(images)
+    pointing, observer = attitude_of(images, 0, pointing, observer)
     own = {name for name, _ in _IMAGE_KEYWORDS.values()}
     cards = _cards(images, 0, variable, pointing, observer, extra)
     header = {keyword: value for keyword, value in cards.items() if keyword not in own} | {"EXTNAME": "STIX CUBE"}
@@ -297,8 +309,10 @@ def _cube_shape(images: xr.Dataset) -> tuple[int, int]:
             problem = "its maps are not every time with every energy"
         elif (energies.reshape(n_times, n_energies, 2) != energies[:n_energies]).any():
             problem = "its energies are not in the same order at every time"
-        elif any(np.ptp(images[name].to_numpy()) > 0 for name in ("center_x", "center_y")):
+        elif np.ptp(centers_on_sky(images), axis=0).max() > _SAME_ARCSEC:
             problem = "its maps have different centres"
+        elif "roll" in images and np.ptp(np.unwrap(images["roll"].to_numpy(), period=360.0)) > _SAME_ROLL_DEG:
+            problem = "the spacecraft rolled"
     if problem:
         raise UsageError(
             f"the stack is no cube: {problem}",
@@ -339,7 +353,7 @@ def _interval_hdu(images: xr.Dataset) -> bytes:
     ]
     columns += [
         Column(name.upper(), images[name].to_numpy().astype(np.float64), images[name].attrs.get("units"))
-        for name in ("energy_low", "energy_high", "counts", "background_counts", "live_time", "exposure", "total_flux")
+        for name in _INTERVAL_COLUMNS
         if name in images
     ]
     return table_hdu("INTERVALS", columns)

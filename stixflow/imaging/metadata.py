@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.ephemeris import Observer, Pointing, hpc_to_heliographic, stix_to_hpc
+from stixflow.imaging.attitude import attitude_of
 from stixflow.imaging.grids import FloatArray
 
 NOISE_SIGMAS = 5.0
@@ -95,7 +96,8 @@ def find_sources(
     images
         From `reconstruct`.
     pointing, observer
-        For positions on the sky, and on the Sun; a pointing that is only the average of the mission gives none.
+        For positions on the sky, and on the Sun, of maps that do not carry their own; a pointing that is only the
+        average of the mission gives none.
     sigmas, part
         How far a peak stands out of the noise, and how high it is beside the brightest; by default 5 and 0.2, for
         back-projections 2 and 0.6.
@@ -122,7 +124,7 @@ def find_sources(
             found.append(
                 _measured(maps[image], source, where, image, k, heights[best], place, noise[best], len(members))
             )
-    return [_on_the_sky(source, pointing, observer) for source in found]
+    return [_on_the_sky(source, *attitude_of(images, source.image, pointing, observer)) for source in found]
 
 
 def map_noise(images: xr.Dataset) -> FloatArray:

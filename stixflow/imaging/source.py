@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, compress
 
 import numpy as np
 import xarray as xr
 
 from stixflow.ephemeris import Observer, Pointing, hpc_to_stix, observer, observer_of, pointing, stix_to_hpc
 from stixflow.errors import ImagingError, NotFound
+from stixflow.imaging.attitude import with_attitude
 from stixflow.imaging.counts import covering_energy_bins, with_energy_shift
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.location import Location, locate
@@ -37,9 +39,13 @@ class SourceImages:
 
     location: Location
     pointing: Pointing | None
+    """While the source was located; each map carries its own."""
     observer: Observer | None
     images: tuple[xr.Dataset, ...]
-    """One stack per method, one map per selection, all centred on the location."""
+    """One stack per method, one map per selection. All are centred on the location: on the same place on the sky where
+    the pointing is known, whatever the spacecraft did meanwhile, else in the STIX frame."""
+    visibilities: xr.Dataset
+    """What the maps were made from."""
     sources: tuple[tuple[Source, ...], ...]
     """What is in the maps of each stack."""
     dropped: tuple[tuple[Selection, str], ...]
@@ -89,8 +95,8 @@ def image_source(
         Time ranges with energy ranges in keV. The first is always mapped; a further one only where it stands out of the
         background by 5 sigma.
     ephemeris
-        Dataset of the product `ephemeris`; without one, or where it does not cover the time, the position stays in the
-        STIX frame.
+        Dataset of the product `ephemeris`; each map takes pointing, roll and distance of its own time. Without one, or
+        where it does not cover the time, the position stays in the STIX frame.
     methods
         For `reconstruct`, which gets all selections as one stack.
     size, pixel
@@ -122,7 +128,8 @@ def image_source(
         rsun_arcsec=place.rsun_arcsec if place else _LARGEST_RSUN_ARCSEC,
         center=center,
     )
-    where = (location.x, location.y)
+    pointings, observers, remarks = zip(*(_attitude(pixels, ephemeris, one) for one, _ in selections), strict=True)
+    where = _centers((location.x, location.y), point, pointings)
     data = _visibilities_of(pixels, selections, background, where)
     significance = _significance(data)
     seen = significance >= SIGNIFICANT_SIGMAS
@@ -134,12 +141,24 @@ def image_source(
             expected="net counts of 5 sigma",
             advice="choose longer intervals or other energies",
         )
-    data, grid = data.isel(image=np.flatnonzero(seen)), Grid(size, pixel, center=where)
+    data, grid = data.isel(image=np.flatnonzero(seen)), Grid(size, pixel)
+    warnings = tuple(dict.fromkeys((*warnings, *chain.from_iterable(compress(remarks, seen)))))
     if location.ambiguous:
         warnings = (*warnings, "the location is ambiguous: a source elsewhere fits almost as well")
-    images = tuple(_images(data, grid, method, realisations) for method in methods)
-    sources = tuple(tuple(find_sources(stack, pointing=point, observer=place)) for stack in images)
-    return SourceImages(location, point, place, images, sources, dropped, warnings)
+    attitudes = tuple(compress(pointings, seen)), tuple(compress(observers, seen))
+    images = tuple(with_attitude(_images(data, grid, method, realisations), *attitudes) for method in methods)
+    sources = tuple(tuple(find_sources(stack)) for stack in images)
+    return SourceImages(location, point, place, images, data, sources, dropped, warnings)
+
+
+def _centers(
+    location: tuple[float, float], located: Pointing | None, pointings: Sequence[Pointing | None]
+) -> FloatArray:
+    """(selection, 2) middle of each map in the STIX frame: the same place on the sky, where the pointing is known."""
+    if located is None:
+        return np.tile(np.asarray(location, dtype=np.float64), (len(pointings), 1))
+    hpc = stix_to_hpc(location, located)
+    return np.array([location if one in (None, located) else hpc_to_stix(hpc, one) for one in pointings])
 
 
 def _images(data: xr.Dataset, grid: Grid, method: str | Method, realisations: int) -> xr.Dataset:
@@ -150,7 +169,7 @@ def _images(data: xr.Dataset, grid: Grid, method: str | Method, realisations: in
 
 
 def _visibilities_of(
-    pixels: xr.Dataset, selections: Sequence[Selection], background: xr.Dataset | None, where: tuple[float, float]
+    pixels: xr.Dataset, selections: Sequence[Selection], background: xr.Dataset | None, where: FloatArray
 ) -> xr.Dataset:
     """One stack of all selections in their order; those of the same energies are made together."""
     bands = list(dict.fromkeys(energies for _, energies in selections))
@@ -159,7 +178,7 @@ def _visibilities_of(
     for band in bands:
         mine = [i for i, (_, energies) in enumerate(selections) if energies == band]
         times = [selections[i][0] for i in mine]
-        parts.append(visibilities(pixels, times, band, background, location=where, center=where))
+        parts.append(visibilities(pixels, times, band, background, location=where[mine], center=where[mine]))
         order[mine] = done + np.arange(len(mine))
         done += len(mine)
     return stack(parts).isel(image=order)

@@ -55,7 +55,7 @@ def test_sources_are_found_where_they_are() -> None:
 @given(x=st.floats(-70, 70), y=st.floats(-50, 50), fwhm=st.floats(9, 40))
 def test_a_single_source_is_one_source(x: float, y: float, fwhm: float) -> None:
     (source,) = find_sources(_stack([Gaussian(2.0, x, y, fwhm)], noise=1e-6))
-    assert np.hypot(source.x - x - CENTER[0], source.y - y - CENTER[1]) < 0.4
+    assert np.hypot(source.x - x - CENTER[0], source.y - y - CENTER[1]) < max(0.4, 0.02 * fwhm)
     assert source.fwhm == pytest.approx(fwhm, rel=0.04)
     distance = np.hypot(*(source.contour - (x + CENTER[0], y + CENTER[1])).T)
     np.testing.assert_allclose(distance, fwhm / 2, atol=0.3)
