@@ -74,7 +74,16 @@ _CALIBRATION_COLUMNS = {
     "n_bytes": _WHOLE,
     "run_id": _TEXT,
 }
-_RUN_COLUMNS = {"run_id": _TEXT, "command": _TEXT, "state": _TEXT, "started": _TIME, "finished": _TIME}
+_RUN_COLUMNS = {
+    "run_id": _TEXT,
+    "command": _TEXT,
+    "state": _TEXT,
+    "started": _TIME,
+    "finished": _TIME,
+    "seen": _TIME,
+    "host": _TEXT,
+    "pid": "Int64",
+}
 _FILE_COLUMNS = {
     "name": _TEXT,
     "kind": _TEXT,
@@ -306,7 +315,7 @@ class Archive:
         return _frame(self.catalog.images(flare_id, start, stop), _IMAGE_COLUMNS)
 
     def runs(self) -> pd.DataFrame:
-        """Return what was run on this archive, the latest first."""
+        """Return what was run on this archive, the latest first; ``dead`` are runs that ended without saying so."""
         return _frame(self.catalog.runs(), _RUN_COLUMNS)
 
     def coverage(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from stixflow.archive import tables
+from stixflow.archive.runs import active_runs
 from stixflow.archive.tables import reading, writing
 from stixflow.archive.values import from_json
 from stixflow.cubes.files import open_files
@@ -33,7 +34,6 @@ DERIVED = "derived"
 
 _ROOMS = frozenset({*PRODUCTS, "packets", "quarantine", "images", DERIVED})
 """Folders of the root that are the archive's own; nothing else is ever touched."""
-_LONGEST_RUN_NS = 2 * 86_400 * 10**9
 _BATCH = 200
 _REMOVED_AT_ONCE = 20
 """Stores removed in one transaction: other writers wait for its end, and in a bucket each takes a second."""
@@ -76,7 +76,7 @@ def collect(archive: Archive, *, grace_days: float = GRACE_DAYS, dry_run: bool =
     # A clock that went backwards leaves marks of the future: they begin anew.
     since = {path: min(known.get(path, now), now) for path in found}
     due = [path for path in found if path in known and since[path] <= now - round(grace_days * 86_400e9)]
-    active = tuple(_active_runs(engine, now))
+    active = tuple(active_runs(engine))
     if not dry_run:
         _write_marks(engine, since)
     removed = [] if dry_run or active else list(_remove(archive, due))
@@ -142,20 +142,10 @@ def _write_marks(engine: sa.Engine, since: dict[str, int]) -> None:
             connection.execute(tables.garbage.insert(), rows[first : first + _BATCH])
 
 
-def _active_runs(source: sa.Engine | sa.Connection, now: int) -> list[str]:
-    if isinstance(source, sa.Engine):
-        with reading(source) as connection:
-            return _active_runs(connection, now)
-    table = tables.run
-    # A run that was killed stays `running` for ever: after this long it is taken for dead.
-    query = sa.select(table.c.run_id).where(table.c.state == "running", table.c.started > now - _LONGEST_RUN_NS)
-    return list(source.execute(query.order_by(table.c.run_id)).scalars())
-
-
 def _remove(archive: Archive, due: Sequence[str]) -> Iterator[str]:
     for first in range(0, len(due), _REMOVED_AT_ONCE):
         with writing(archive.catalog._engine) as connection:
-            if _active_runs(connection, tables.now_ns()):
+            if active_runs(connection):
                 return
             kept = _pointed_to(connection)
             chosen = [path for path in due[first : first + _REMOVED_AT_ONCE] if path not in kept]

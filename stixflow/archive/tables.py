@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 
 from stixflow.errors import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised by one for each change of the tables, together with the step of `_MIGRATIONS` that makes it."""
 
 _BUSY_MS = 60_000
@@ -36,11 +36,15 @@ run = Table(
     _metadata,
     Column("run_id", Text, primary_key=True),
     Column("command", Text, nullable=False),
-    Column("state", Text, nullable=False),  # running, done, failed
+    Column("state", Text, nullable=False),  # running, done, failed, dead
     Column("code_version", Text, nullable=False),
     Column("started", BigInteger, nullable=False),
     Column("finished", BigInteger),
     Column("summary", Text, nullable=False),
+    Column("host", Text),
+    Column("pid", BigInteger),
+    Column("process", Text),  # of the machine and its boot, and when it was started
+    Column("seen", BigInteger),
 )
 
 file = Table(
@@ -230,7 +234,15 @@ garbage = Table(
 """What was found that nothing points to, and when it was first found so."""
 
 # The step at index i brings a database of the version i + 1 to the version i + 2; tables that are new are made before.
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (("ALTER TABLE partition ADD COLUMN collected BIGINT",),)
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    ("ALTER TABLE partition ADD COLUMN collected BIGINT",),
+    (
+        "ALTER TABLE run ADD COLUMN host TEXT",
+        "ALTER TABLE run ADD COLUMN pid BIGINT",
+        "ALTER TABLE run ADD COLUMN process TEXT",
+        "ALTER TABLE run ADD COLUMN seen BIGINT",
+    ),
+)
 
 
 def open_database(url: str) -> sa.Engine:

@@ -13,6 +13,7 @@ from stixflow.time import iso
 
 _MOST_LINES = 20
 _RUNS_SHOWN = 5
+_RUN_KEYS = ("run_id", "command", "state", "started", "finished", "seen", "host", "pid")
 _GAPS_SHOWN = 4
 
 
@@ -71,7 +72,7 @@ def archive_status(root: str, *, catalog: str | None = None) -> dict[str, Any]:
         **{name: totals[name] for name in ("files", "quarantined", "flares", "images")},
         "lost": [item.path for item in archive.lost()],
         "releases": [row["name"] for row in list_releases(archive.catalog)],
-        "runs": [{key: run[key] for key in ("run_id", "command", "state", "started", "finished")} for run in runs],
+        "runs": [{key: run[key] for key in _RUN_KEYS} for run in runs],
     }
 
 
@@ -98,8 +99,18 @@ def format_status(status: Mapping[str, Any]) -> str:
         lines.append(f"  releases {', '.join(status['releases'])}")
     if status["lost"]:
         lines.append(f"  LOST {_some(status['lost'])}: `stixflow process` builds them again")
-    lines += [f"  run {run['run_id']} {run['state']:8s} {run['command']}  {run['started']}" for run in status["runs"]]
+    lines += [
+        f"  run {run['run_id']} {run['state']:8s} {run['command']}  {run['started']}{_who(run)}"
+        for run in status["runs"]
+    ]
     return "\n".join(lines)
+
+
+def _who(run: Mapping[str, Any]) -> str:
+    """Tell of a run that has not ended by itself who ran it, and when it was last seen."""
+    if run["state"] not in ("running", "dead") or run["pid"] is None:
+        return ""
+    return f"  process {run['pid']} on {run['host']}, last seen {run['seen']}"
 
 
 def _some(texts: Sequence[str]) -> str:

@@ -129,7 +129,8 @@ def open_run(
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
     try:
-        yield run
+        with archive.catalog.kept_alive(run.run_id):
+            yield run
         state = "failed" if run.failed else "done"
     finally:
         archive.catalog.finish_run(run.run_id, state=state, summary=run.report())

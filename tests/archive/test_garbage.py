@@ -144,14 +144,6 @@ def test_nothing_is_removed_while_a_run_goes_on(archive: Archive, clock: Clock) 
     assert archive.verify() == []
 
 
-def test_a_run_that_was_killed_does_not_hold_garbage_for_ever(archive: Archive, clock: Clock) -> None:
-    stage(archive, [day_of(DAYS[1], seed=4)], DAYS[1], "R7")
-    archive.catalog.begin_run("R7", "process", code_version="1")
-    collect(archive)
-    clock.now += 30 * DAY_NS
-    assert len(collect(archive).removed) == 1
-
-
 @pytest.mark.parametrize("jump_days", [-400, -1])
 def test_a_clock_that_goes_backwards_only_makes_garbage_wait(archive: Archive, clock: Clock, jump_days: int) -> None:
     stage(archive, [day_of(DAYS[1], seed=4)], DAYS[1], "R7")

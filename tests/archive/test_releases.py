@@ -93,20 +93,26 @@ def test_two_releases_compared_partition_by_partition(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-def test_an_old_schema_is_brought_up_to_date(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """The tables as version 1 made them, with a row that must survive."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_old_schema_is_brought_up_to_date(
+    version: int, engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The tables as earlier versions made them, with rows that must survive."""
     url = f"sqlite:///{tmp_path / 'old.sqlite'}" if engine == "sqlite" else request.getfixturevalue("postgres_url")
-    script = (Path(__file__).parent / f"schema_1.{engine}.sql").read_text()
+    script = (Path(__file__).parent / f"schema_{version}.{engine}.sql").read_text()
     database = sa.create_engine(url)
     with database.begin() as connection:
         for statement in script.split(";\n"):
             if statement.strip():
                 connection.execute(sa.text(statement))
         connection.execute(sa.text(_OLD_ROW))
+        connection.execute(sa.text(_OLD_RUN))
     database.dispose()
     catalog = Catalog(url)
     (item,) = catalog.history("ql_lightcurve", "2022-11-09")
     assert (item.n_time, item.collected) == (10, None)
+    assert [(run["state"], run["host"]) for run in catalog.runs()] == [("dead", None)]
+    catalog.begin_run("R2", "process", code_version="2")
     catalog.publish(item.id)
     assert create_release(catalog, "2026.1", code_version="1")["partitions"] == 1
     with tables.reading(catalog._engine) as connection:
@@ -123,4 +129,9 @@ INSERT INTO partition (run_id, product, key, day, state, path, digest, input_dig
     n_time, boxes, counts_sum, n_bytes, start, stop, structure, axes, complete, missing, shrink_reason, created, attrs)
 VALUES ('R1', 'ql_lightcurve', '2022-11-09', '2022-11-09', 'staged', 'a.zarr', 'd', 'i', '1', 1,
     10, 1, 5, 9, 0, 1, '', '', true, '', '', 0, '{}')
+"""
+
+_OLD_RUN = """
+INSERT INTO run (run_id, command, state, code_version, started, summary)
+VALUES ('R1', 'process', 'running', '1', 1, '{}')
 """

@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_leaves_nothing_wrong(delivery: Path, processed
     )
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert archive_status(str(root))["runs"][0]["state"] == "running"
+    assert archive_status(str(root))["runs"][0]["state"] == "dead"
     process(root, delivery)
     assert same_for_readers(root, processed)
 
