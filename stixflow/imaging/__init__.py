@@ -6,13 +6,14 @@ from stixflow.imaging.counts import correct_bin_shift
 from stixflow.imaging.em import EM
 from stixflow.imaging.flare import FlareImages, image_flare
 from stixflow.imaging.forward import Gaussian, Loop, expected_column_rates, expected_pixel_rates, source_visibilities
-from stixflow.imaging.forward_fit import ForwardFit, choose_model
+from stixflow.imaging.forward_fit import ForwardFit
 from stixflow.imaging.grids import Grid
 from stixflow.imaging.intervals import Interval, Intervals, flare_intervals
 from stixflow.imaging.location import Location, locate
 from stixflow.imaging.maps import map_header, write_cube, write_map
 from stixflow.imaging.mem_ge import MemGE
 from stixflow.imaging.metadata import Source, find_sources
+from stixflow.imaging.model_choice import ChosenFit, choose_model
 from stixflow.imaging.old_previews import read_old_preview
 from stixflow.imaging.reconstruction import chunks, reconstruct
 from stixflow.imaging.rhessi import read_rhessi_visibilities
@@ -24,6 +25,7 @@ __all__ = [
     "EM",
     "STIXPY",
     "BackProjection",
+    "ChosenFit",
     "Clean",
     "Convention",
     "FlareImages",

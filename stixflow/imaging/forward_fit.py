@@ -11,14 +11,12 @@ fitted as (e cos 2θ, e sin 2θ), which is smooth where it becomes a circle. A l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import lgamma
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import ImagingError, UsageError
@@ -139,6 +137,13 @@ class Fits(NamedTuple):
         """Fitted sources of one image."""
         return [_source(kind, values) for kind, values in zip(self.kinds, self.values[image], strict=True)]
 
+    def only(self, images: NDArray[np.intp]) -> Fits:
+        """Fits of some of the images."""
+        arrays: dict[str, Any] = {
+            name: part[images] for name, part in self._asdict().items() if isinstance(part, np.ndarray)
+        }
+        return self._replace(**arrays)
+
 
 def forward_fit(
     vis: ArrayLike,
@@ -190,64 +195,6 @@ def fit_image(fits: Fits, grid: Grid) -> FloatArray:
     """
     plain = Grid(grid.shape, grid.pixel)
     return np.stack([source_image(fits.sources(i), plain) for i in range(len(fits.values))])
-
-
-class ModelChoice(NamedTuple):
-    """Fits of several models to the same images, and which one to take."""
-
-    candidates: tuple[ForwardFit, ...]
-    fits: tuple[Fits, ...]
-    """Of each candidate."""
-    best: NDArray[np.intp]
-    """(image,) index of the candidate to take."""
-    bic: FloatArray
-    """(image, candidate)"""
-    log_evidence: FloatArray
-    """(image, candidate)"""
-
-    def sources(self, image: int = 0) -> list[Gaussian | Loop]:
-        """Sources of the best model of one image."""
-        return self.fits[int(self.best[image])].sources(image)
-
-
-def choose_model(
-    data: xr.Dataset,
-    candidates: Sequence[ForwardFit] = (
-        ForwardFit(("circle",)),
-        ForwardFit(("ellipse",)),
-        ForwardFit(("loop",)),
-        ForwardFit(("circle", "circle")),
-    ),
-    *,
-    criterion: Literal["bic", "evidence"] = "bic",
-) -> ModelChoice:
-    """Fit several models to each image of a set of visibilities and choose the one that the data ask for.
-
-    Parameters
-    ----------
-    data
-        From `visibilities` or `from_arrays`; positions are from its phase centre.
-    criterion
-        "bic" for the least Bayesian information criterion, "evidence" for the greatest evidence (which needs a regular
-        minimum: a candidate without is passed over).
-
-    Raises
-    ------
-    UsageError
-        If there is no candidate or no such criterion.
-    """
-    if not len(candidates) or criterion not in ("bic", "evidence"):
-        raise UsageError(
-            f"{len(candidates)} candidates, criterion {criterion!r}",
-            expected="at least one ForwardFit(...); 'bic' or 'evidence'",
-            advice="correct the call",
-        )
-    vis, sigma, u, v = (data[name].to_numpy() for name in ("visibility", "sigma", "u", "v"))
-    fits = tuple(forward_fit(vis, sigma, u, v, candidate) for candidate in candidates)
-    bic = np.stack([one.bic for one in fits], axis=1)
-    log_evidence = np.stack([one.log_evidence for one in fits], axis=1)
-    score = bic if criterion == "bic" else -np.nan_to_num(log_evidence, nan=-np.inf)
-    return ModelChoice(tuple(candidates), fits, score.argmin(axis=1), bic, log_evidence)
 
 
 class _Model(NamedTuple):

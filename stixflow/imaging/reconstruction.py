@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
 from stixflow.imaging.back_projection import BackProjection, back_project
 from stixflow.imaging.clean import Clean, clean, natural_beam
 from stixflow.imaging.em import EM, em
 from stixflow.imaging.forward import modulation_amplitude, sum_case
-from stixflow.imaging.forward_fit import PARAMETERS, ForwardFit, fit_image, forward_fit
+from stixflow.imaging.forward_fit import PARAMETERS, Fits, ForwardFit, fit_image, forward_fit
 from stixflow.imaging.grid_models import grid_response
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.mem_ge import MemGE, mem_ge
+from stixflow.imaging.model_choice import ChosenFit, fit_chosen
 from stixflow.imaging.visibilities import phase_correction, recenter
 
-Method = BackProjection | Clean | EM | MemGE | ForwardFit
+Method = BackProjection | Clean | EM | MemGE | ForwardFit | ChosenFit
 
 _METHODS: dict[str, type[Method]] = {
-    "bp": BackProjection, "clean": Clean, "em": EM, "mem_ge": MemGE, "forward_fit": ForwardFit,
+    "bp": BackProjection, "clean": Clean, "em": EM, "mem_ge": MemGE, "forward_fit": ChosenFit,
 }  # fmt: skip
-_NAMES = {kind: name for name, kind in _METHODS.items()}
+_NAMES: dict[type[Method], str] = {kind: name for name, kind in _METHODS.items()} | {ForwardFit: "forward_fit"}
+METHODS = tuple(_METHODS)
+"""Names of the methods."""
 _CARRIED = (
     "time_start", "time_stop", "energy_low", "energy_high", "counts", "background_counts", "net_counts", "live_time",
     "exposure", "total_flux", "location_x", "location_y", "rcr", "center_x", "center_y",
@@ -52,7 +56,8 @@ def reconstruct(data: xr.Dataset, grid: Grid, method: str | Method = "clean") ->
         centre of its visibilities.
     method
         "clean", "bp", "mem_ge", "em" or "forward_fit" with its usual parameters, or `Clean(...)`,
-        `BackProjection(...)`, `MemGE(...)`, `EM(...)`, `ForwardFit(...)`.
+        `BackProjection(...)`, `MemGE(...)`, `EM(...)`, `ForwardFit(...)` of given sources, or `ChosenFit(...)`, which
+        chooses them for every image and is what "forward_fit" stands for.
 
     Returns
     -------
@@ -215,28 +220,58 @@ def _most_entropy(data: xr.Dataset, grid: Grid, parameters: MemGE) -> Result:
 
 def _fitted(data: xr.Dataset, grid: Grid, parameters: ForwardFit) -> Result:
     vis, sigma, u, v = arrays(data)
-    fits, unit = forward_fit(vis, sigma, u, v, parameters), _unit(data)
+    fits = forward_fit(vis, sigma, u, v, parameters)
+    groups = [(np.arange(len(vis)), fits)]
+    return _fit_variables(data, grid, groups, len(fits.kinds)), {"degrees_of_freedom": fits.degrees_of_freedom}
+
+
+def _fitted_by_choice(data: xr.Dataset, grid: Grid, parameters: ChosenFit) -> Result:
+    n_sources = max(len(model.sources) for model in parameters.models())
+    return _fit_variables(data, grid, list(fit_chosen(data, parameters)), n_sources), {}
+
+
+def _fit_variables(
+    data: xr.Dataset, grid: Grid, groups: Sequence[tuple[NDArray[np.intp], Fits]], n_sources: int
+) -> dict[str, Any]:
+    """Fits of models to some of the images each, as variables of all images."""
+    n, unit = data.sizes["image"], _unit(data)
+    values, errors = np.full((2, n, n_sources, len(PARAMETERS)), np.nan)
+    maps, kinds = np.empty((n, *grid.shape)), np.full((n, n_sources), "", dtype="U7")
+    models, freedom = np.empty(n, dtype="U47"), np.empty(n, np.int64)
+    flux, chi2, bic, log_evidence = np.empty((4, n))
+    converged, at_bound, agreeing = np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty(n, np.int64)
+    for images, fits in groups:
+        own = len(fits.kinds)
+        values[images, :own], errors[images, :own] = fits.values, fits.errors
+        maps[images], flux[images] = fit_image(fits, grid), fits.values[:, :, 0].sum(axis=1)
+        kinds[images, :own], models[images], freedom[images] = fits.kinds, "+".join(fits.kinds), fits.degrees_of_freedom
+        chi2[images], bic[images], log_evidence[images] = fits.chi2, fits.bic, fits.log_evidence
+        converged[images], at_bound[images] = fits.converged, fits.at_bound
+        agreeing[images] = fits.agreeing_starts
     by_source = "image", "source", "parameter"
     text = "flux in the unit of the visibilities, arcsec from the middle of the map, degrees from +x to +y"
     return {
-        "image": (_MAPS, fit_image(fits, grid), _attrs("brightness of the fitted sources", _per_area(unit))),
-        "fit": (by_source, fits.values, {"long_name": f"parameters of the sources: {text}"}),
-        "fit_error": (by_source, fits.errors, {"long_name": f"standard errors of the parameters: {text}"}),
+        "image": (_MAPS, maps, _attrs("brightness of the fitted sources", _per_area(unit))),
+        "fit": (by_source, values, {"long_name": f"parameters of the sources: {text}"}),
+        "fit_error": (by_source, errors, {"long_name": f"standard errors of the parameters: {text}"}),
         "parameter": ("parameter", np.array(PARAMETERS)),
-        "kind": ("source", np.array(fits.kinds)),
-        "chi2": ("image", fits.chi2, _attrs("squared deviations of the visibilities over their errors", "1")),
-        "reduced_chi2": ("image", fits.chi2 / fits.degrees_of_freedom, _attrs("chi2 per degree of freedom", "1")),
-        "bic": ("image", fits.bic, _attrs("Bayesian information criterion; the smaller, the better the model", "1")),
-        "log_evidence": ("image", fits.log_evidence, _attrs("log of the evidence, for flat priors", "1")),
-        "converged": ("image", fits.converged, _attrs("the fit ended in a minimum")),
-        "at_bound": ("image", fits.at_bound, _attrs("a parameter lies at a bound")),
-        "agreeing_starts": ("image", fits.agreeing_starts, _attrs("fits that found this minimum")),
-        "flux": ("image", fits.values[:, :, 0].sum(axis=1), _attrs("flux of all sources", unit)),
-    }, {"degrees_of_freedom": fits.degrees_of_freedom}
+        "kind": (("image", "source"), kinds, _attrs("kind of the source; empty for none")),
+        "model": ("image", models, _attrs("kinds of the sources")),
+        "freedom": ("image", freedom, _attrs("degrees of freedom")),
+        "chi2": ("image", chi2, _attrs("squared deviations of the visibilities over their errors", "1")),
+        "reduced_chi2": ("image", chi2 / freedom, _attrs("chi2 per degree of freedom", "1")),
+        "bic": ("image", bic, _attrs("Bayesian information criterion; the smaller, the better the model", "1")),
+        "log_evidence": ("image", log_evidence, _attrs("log of the evidence, for flat priors", "1")),
+        "converged": ("image", converged, _attrs("the fit ended in a minimum")),
+        "at_bound": ("image", at_bound, _attrs("a parameter lies at a bound")),
+        "agreeing_starts": ("image", agreeing, _attrs("fits that found this minimum")),
+        "flux": ("image", flux, _attrs("flux of all sources", unit)),
+    }
 
 
 _RUNS: dict[type[Method], Callable[..., Result]] = {
     BackProjection: _back_projected, Clean: _cleaned, EM: _maximised, MemGE: _most_entropy, ForwardFit: _fitted,
+    ChosenFit: _fitted_by_choice,
 }  # fmt: skip
 
 

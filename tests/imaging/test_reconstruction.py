@@ -154,7 +154,7 @@ def test_a_fit_reports_its_sources_with_errors() -> None:
     circle = fit["fit"].sel(parameter="x", source=0), fit["fit_error"].sel(parameter="x", source=0)
     assert circle[0].item() == pytest.approx(12.0, abs=1e-3)
     assert 0 < circle[1].item() < 1.0
-    assert fit["kind"].values.tolist() == ["circle"]
+    assert fit["kind"].values.tolist() == [["circle"]]
     assert fit.attrs["sources"] == "('circle',)"
 
 
