@@ -41,10 +41,17 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How arrays are cut in a store: `chunks` is what one read fetches, `shard_time` what one object holds at most."""
+    """How arrays are cut and packed in a store.
+
+    `chunks` is what one read fetches, `shard_time` what one object holds at most. An array of up to `whole_bytes` is
+    one chunk whatever they say: cutting it would cost more requests than it saves bytes. `level` is that of zstd. Only
+    how fast a store is and how large depends on these, never what is read from it.
+    """
 
     chunks: Mapping[str, int]
     shard_time: int | None = None
+    whole_bytes: int = 1 << 20
+    level: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,15 +17,14 @@ from hypothesis import strategies as st
 
 from stixflow.cubes import files, store
 from stixflow.cubes.model import PRODUCTS, Layout
-from stixflow.cubes.store import count_boxes, delete_store, encoding, open_store, verify_store, write_store
+from stixflow.cubes.store import count_boxes, delete_store, open_store, verify_store, write_store
 from stixflow.errors import SchemaError, StoreError, UsageError
 
 TIGHT = {
-    name: replace(product, layout=Layout(chunks={"time": 4, "energy": 3}, shard_time=8 if shards else None))
-    for name, product in PRODUCTS.items()
-    for shards in (name == "sci_pixels",)
+    name: Layout({"time": 4, "energy": 3}, shard_time=8 if name == "sci_pixels" else None, whole_bytes=0, level=1)
+    for name in PRODUCTS
 }
-"""The model with chunks so small that small data have many, with ragged ends."""
+"""Layouts with chunks so small that small data have many, with ragged ends."""
 
 
 @pytest.fixture
@@ -55,11 +53,7 @@ def test_what_was_written_is_what_opens(
         for index, (times, energies) in enumerate(sizes)
     ]
     url = tmp_path_factory.mktemp("store") / "run.zarr"
-    with (
-        patch.object(encoding, "_WHOLE_BYTES", 0 if tight else 1 << 20),
-        patch.object(encoding, "PRODUCTS", TIGHT if tight else PRODUCTS),
-    ):
-        record = write_store(url, boxes)
+    record = write_store(url, boxes, layout=TIGHT[product] if tight else None)
     for index, box in enumerate(boxes):
         xr.testing.assert_identical(open_store(url, index, digest=record.digest).load(), box)
         xr.testing.assert_identical(open_store(url, index, dask=True).compute(), box)
@@ -101,8 +95,7 @@ def test_a_day_of_light_curves_is_one_object_a_variable(url: Path) -> None:
 def test_empty_shards_are_written(url: Path) -> None:
     dataset = make_dataset("sci_pixels", n_time=20, n_energy=4)
     dataset["counts"][...] = 0
-    with patch.object(encoding, "_WHOLE_BYTES", 0), patch.object(encoding, "PRODUCTS", TIGHT):
-        write_store(url, [dataset])
+    write_store(url, [dataset], layout=TIGHT["sci_pixels"])
     shards = [path for path in (url / "0" / "counts").rglob("*") if path.is_file() and path.name != "zarr.json"]
     assert len(shards) == 3
 

@@ -20,9 +20,6 @@ from numpy.typing import NDArray
 from stixflow.cubes.model import PRODUCTS, Layout, Variable
 from stixflow.cubes.store.manifest import as_json
 
-_WHOLE_BYTES = 1 << 20
-"""An array up to this size is one chunk: cutting it would cost more requests than it saves bytes."""
-
 EPOCH_UNITS = "nanoseconds since 1970-01-01"
 
 
@@ -36,8 +33,8 @@ def encode(datasets: Sequence[xr.Dataset], wanted: Layout | None = None) -> dict
         for name, model in PRODUCTS[dataset.attrs["product"]].variables.items():
             values = _plain(dataset[name].values)
             grid = Grid.of(dict(zip(model.dims, values.shape, strict=True)), values.dtype, layout)
-            nodes[f"{box}/{name}"] = metadata = _array_metadata(values.dtype, grid, model)
-            chunks = _shards(metadata, values) if grid.shards else _chunks(values, grid)
+            nodes[f"{box}/{name}"] = metadata = _array_metadata(values.dtype, grid, model, layout.level)
+            chunks = _shards(metadata, values) if grid.shards else _chunks(values, grid, layout.level)
             objects |= {f"{box}/{name}/{key}": data for key, data in chunks}
     objects |= {f"{path}/zarr.json": as_json(node) for path, node in nodes.items()}
     consolidated = {"kind": "inline", "must_understand": False, "metadata": nodes}
@@ -56,7 +53,7 @@ class Grid:
     @classmethod
     def of(cls, sizes: Mapping[str, int], dtype: np.dtype[Any], layout: Layout) -> Grid:
         shape = tuple(sizes.values())
-        if math.prod(shape) * dtype.itemsize <= _WHOLE_BYTES:
+        if math.prod(shape) * dtype.itemsize <= layout.whole_bytes:
             return cls(shape, shape, None)
         chunks = tuple(min(size, layout.chunks.get(name, size)) for name, size in sizes.items())
         if layout.shard_time is None:
@@ -86,9 +83,9 @@ def object_key(index: Sequence[int]) -> str:
     return ".".join(("c", *map(str, index)))
 
 
-def _chunks(values: NDArray[Any], grid: Grid) -> Iterator[tuple[str, bytes]]:
+def _chunks(values: NDArray[Any], grid: Grid, level: int) -> Iterator[tuple[str, bytes]]:
     """Encode the chunks of an array without shards, those of the edge filled up with zeros."""
-    encode = _blosc(values.dtype.itemsize)
+    encode = _blosc(values.dtype.itemsize, level)
     for index, key in grid.object_keys():
         part = values[tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, grid.chunks, strict=True))]
         if part.shape != grid.chunks:
@@ -112,20 +109,25 @@ def _shards(metadata: Mapping[str, object], values: NDArray[Any]) -> Iterator[tu
 
 
 @cache
-def _blosc(itemsize: int) -> Any:
+def _blosc(itemsize: int, level: int) -> Any:
     from numcodecs import blosc  # type: ignore[import-untyped]
 
     def encode(values: NDArray[Any]) -> bytes:
-        return bytes(blosc.compress(values, b"zstd", 3, blosc.BITSHUFFLE, 0, itemsize))
+        return bytes(blosc.compress(values, b"zstd", level, blosc.BITSHUFFLE, 0, itemsize))
 
     return encode
 
 
-def blosc_metadata(dtype: np.dtype[Any]) -> list[dict[str, object]]:
+def is_blosc(codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]) -> bool:
+    """Tell whether chunks are what `_blosc` makes at any level: they are then unpacked without `zarr`."""
+    return len(codecs) == 2 and codecs[0] == _bytes_metadata(dtype) and codecs[1]["name"] == "blosc"
+
+
+def _blosc_metadata(dtype: np.dtype[Any], level: int) -> list[dict[str, object]]:
     configuration = {
         "typesize": dtype.itemsize,
         "cname": "zstd",
-        "clevel": 3,
+        "clevel": level,
         "shuffle": "bitshuffle",
         "blocksize": 0,
     }
@@ -136,8 +138,8 @@ def _bytes_metadata(dtype: np.dtype[Any]) -> dict[str, object]:
     return {"name": "bytes"} if dtype.itemsize == 1 else {"name": "bytes", "configuration": {"endian": "little"}}
 
 
-def _array_metadata(dtype: np.dtype[Any], grid: Grid, model: Variable) -> dict[str, object]:
-    codecs = blosc_metadata(dtype)
+def _array_metadata(dtype: np.dtype[Any], grid: Grid, model: Variable, level: int) -> dict[str, object]:
+    codecs = _blosc_metadata(dtype, level)
     if grid.shards:
         index_codecs = [_bytes_metadata(np.dtype("u8")), {"name": "crc32c"}]
         sharding = {

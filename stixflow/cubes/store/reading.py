@@ -17,7 +17,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from stixflow.cubes.files import READERS, Files, open_files
-from stixflow.cubes.store.encoding import EPOCH_UNITS, blosc_metadata, object_key
+from stixflow.cubes.store.encoding import EPOCH_UNITS, is_blosc, object_key
 from stixflow.cubes.store.manifest import as_json, check_complete
 from stixflow.errors import StoreError, UsageError
 
@@ -210,7 +210,7 @@ def _nothing_lost(files: Files, path: str) -> Iterator[None]:
 
 
 def _read_part(files: Files, path: str, node: Mapping[str, Any], part: Any) -> NDArray[Any]:
-    if tuple(node["shape"]) != _chunks_of(node) or node["codecs"] != blosc_metadata(np.dtype(node["data_type"])):
+    if tuple(node["shape"]) != _chunks_of(node) or not is_blosc(node["codecs"], np.dtype(node["data_type"])):
         return _read_with_zarr(files, path, node, part)
     from numcodecs import blosc  # type: ignore[import-untyped]
 
