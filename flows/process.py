@@ -7,7 +7,7 @@ catalog of the archive is the record of what was done.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ def run_process(
     detector: str | None = None,
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
+    engine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the flow in this process and return its report.
+    """Run the flow in this process and return its report; `engine` are arguments of `compute.open_engine`.
 
     Without ``PREFECT_API_URL`` Prefect starts a server of its own for the time of the flow; its database is kept in
     ``prefect/`` of the archive, never in the user's home.
@@ -39,13 +40,20 @@ def run_process(
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         report: dict[str, Any] = process_flow()(
-            paths, archive, workers, progress, catalog, detector, tuple(clock_kernels), redate
+            paths,
+            archive,
+            {"workers": workers, **(engine or {})},
+            progress,
+            catalog,
+            detector,
+            tuple(clock_kernels),
+            redate,
         )
     return report
 
 
 def process_flow() -> Any:
-    """Return the Prefect flow ``process(paths, archive, workers, progress, catalog, detector, ...)``."""
+    """Return the Prefect flow ``process(paths, archive, engine, progress, catalog, detector, ...)``."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
@@ -53,7 +61,7 @@ def process_flow() -> Any:
     def process(
         paths: list[str],
         archive: str,
-        workers: int | None = None,
+        engine: Mapping[str, Any],
         progress: Progress | None = None,
         catalog: str | None = None,
         detector: str | None = None,
@@ -61,7 +69,7 @@ def process_flow() -> Any:
         redate: bool = False,
     ) -> dict[str, Any]:
         with (
-            compute.open_cluster(workers) as pool,
+            compute.open_engine(**engine) as pool,
             stages.open_run(
                 archive,
                 pool=pool,

@@ -26,10 +26,11 @@ class Settings(BaseModel):
 
     archive: str = Field("stixflow-archive", description="root of the archive: a folder or an s3:// URL")
     catalog: str | None = Field(None, description="SQLAlchemy URL of the catalog; by default SQLite in the root")
-    workers: int = Field(0, ge=0, description="worker processes; 0 means one for each core")
-    memory_limit: str = Field("auto", description="memory of one worker, as 2GB")
+    cluster: str = Field("local", description="where workers run: a cluster profile by name, or the path of a .toml")
+    workers: int = Field(0, ge=0, description="worker processes; 0: as the cluster profile says")
+    memory_limit: str = Field("auto", description="memory of one worker, as 2GB; auto: as the cluster profile says")
     serial: bool = Field(False, description="compute in this process, without a cluster")
-    scheduler: str | None = Field(None, description="address of a running Dask scheduler to use instead")
+    scheduler: str | None = Field(None, description="address of a running Dask scheduler, tcp://host:8786")
     detector: Literal["snip", "poisson"] = Field("snip", description="how flares are found: see docs/flares.md")
     clock_kernels: tuple[str, ...] = Field(
         (), description="SPICE clock kernel (.tsc) and leap seconds (.tls), or their folder, that date what is ingested"

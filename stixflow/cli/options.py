@@ -48,7 +48,34 @@ def add_archive(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Add what computes."""
     parser.add_argument("--serial", action="store_true", help="no Prefect and no cluster: everything in this process")
-    parser.add_argument("--workers", type=whole, help="worker processes; default one a core")
+    parser.add_argument("--workers", type=whole, help="worker processes; default as the cluster profile says")
+    parser.add_argument(
+        "--cluster",
+        metavar="PROFILE",
+        help="where workers run: local, address, slurm, kubernetes, or the path of a profile (.toml); default the "
+        "setting cluster, or local: one process a core; see `stixflow cluster --help`",
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask scheduler to use, as tcp://host:8786")
+    parser.add_argument("--memory-limit", metavar="SIZE", help="memory of one worker, as 2GB")
+    parser.add_argument("--dask-report", metavar="HTML", help="write where the time went in Dask; needs bokeh")
+
+
+def engine_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what computes, as the options or the settings say: plain values, the arguments of `open_engine`."""
+    from stixflow.settings import load_settings
+
+    settings = load_settings(
+        serial=getattr(options, "serial", None) or None,
+        **{name: getattr(options, name, None) for name in ("workers", "cluster", "scheduler", "memory_limit")},
+    )
+    return {
+        "serial": settings.serial,
+        "workers": settings.workers or None,
+        "cluster": settings.cluster,
+        "scheduler": settings.scheduler,
+        "memory_limit": settings.memory_limit,
+        "report": getattr(options, "dask_report", None),
+    }
 
 
 def add_clock(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from stixflow.cli.options import (
     archive_place,
     clock_of,
     command,
+    engine_of,
     method_of,
     natural,
     positive,
@@ -72,7 +72,8 @@ def _ingest(options: argparse.Namespace) -> int:
 
 
 def _process(options: argparse.Namespace) -> int:
-    if options.serial:
+    engine = engine_of(options)
+    if engine["serial"]:
         return _run_stages(options, ("ingest", "cubes", "flares", "images"))
     from flows.process import run_process
 
@@ -81,7 +82,7 @@ def _process(options: argparse.Namespace) -> int:
         [str(Path(p).resolve()) for p in options.paths],
         archive=place["root"],
         catalog=place["catalog"],
-        workers=options.workers,
+        engine=engine,
         progress=progress(options),
         detector=method_of(options),
         **clock_of(options),
@@ -98,7 +99,7 @@ def process_here(options: argparse.Namespace, stages: Sequence[str]) -> Mapping[
     from stixflow import compute
     from stixflow.stages import run_stages
 
-    with nullcontext(compute.Serial()) if options.serial else compute.open_cluster(options.workers) as pool:
+    with compute.open_engine(**engine_of(options)) as pool:
         return run_stages(
             stages,
             [Path(p) for p in options.paths],

@@ -6,8 +6,8 @@ file (`load_profile`): processes of this machine, a running scheduler, SLURM, or
 
 from stixflow.compute.batches import WINDOW, Outcome, map_batches
 from stixflow.compute.cost import Cost
-from stixflow.compute.launch import open_cluster
-from stixflow.compute.memory import needed_memory, usable_memory
+from stixflow.compute.launch import open_cluster, open_engine
+from stixflow.compute.memory import refuse_too_large
 from stixflow.compute.pools import Cluster, Pool, Serial, WorkerLost
 from stixflow.compute.profiles import load_profile, profile_names
 
@@ -21,8 +21,8 @@ __all__ = [
     "WorkerLost",
     "load_profile",
     "map_batches",
-    "needed_memory",
     "open_cluster",
+    "open_engine",
     "profile_names",
-    "usable_memory",
+    "refuse_too_large",
 ]

@@ -6,11 +6,11 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from stixflow.compute.pools import Cluster, Pool
+from stixflow.compute.pools import Cluster, Pool, Serial
 from stixflow.compute.profiles import (
     LIFETIME_STAGGER_S,
     AddressProfile,
@@ -25,6 +25,21 @@ from stixflow.errors import MissingFile, UsageError
 
 _KEEP_SECONDS = 20.0
 """How often jobs that have ended are replaced."""
+
+
+def open_engine(
+    *,
+    serial: bool = False,
+    workers: int | None = None,
+    cluster: str | Path | Profile = "local",
+    scheduler: str | None = None,
+    memory_limit: str | int | None = None,
+    report: str | Path | None = None,
+) -> AbstractContextManager[Pool]:
+    """Return what computes, as settings name it: this process if `serial`, else `open_cluster` of all others."""
+    if serial:
+        return nullcontext(Serial())
+    return open_cluster(workers, cluster=cluster, memory_limit=memory_limit, scheduler=scheduler, report=report)
 
 
 @contextmanager
@@ -62,6 +77,7 @@ def open_cluster(
     profile = _profile(cluster, n_workers, memory_limit, scheduler)
     _check_report(report)
     import dask
+    import distributed  # noqa: F401  # brings its defaults: what was set before them would take them along when it is unset
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(dask_settings()), ExitStack() as stack:
@@ -81,6 +97,7 @@ def _profile(
     if scheduler is not None and str(cluster) == "local":
         cluster = "address"
     memory = f"{memory_limit}B" if isinstance(memory_limit, int) else memory_limit
+    memory = None if memory == "auto" else memory  # what the profile says
     return load_profile(cluster, workers=n_workers or None, memory=memory, address=scheduler)
 
 
@@ -106,7 +123,9 @@ def _local(profile: LocalProfile, stack: ExitStack) -> Any:
             threads_per_worker=profile.threads,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=profile.dashboard,
+            # Without an address Dask takes 8787, and warns where another cluster has it.
+            dashboard_address=profile.dashboard or "127.0.0.1:0",
+            scheduler_kwargs={"dashboard": profile.dashboard is not None},
             memory_limit=profile.memory,
             silence_logs=logging.CRITICAL,
         )

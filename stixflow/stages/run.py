@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from stixflow.archive import Archive, open_archive
-from stixflow.compute import Outcome, Pool, map_batches
+from stixflow.compute import Cost, Outcome, Pool, map_batches, refuse_too_large
 from stixflow.provenance import code_version, new_run_id
 from stixflow.time import ANCHOR_CLOCK, Clock
 
@@ -49,6 +49,10 @@ class Run:
     """Of the packets used, those of known types that have no cube yet, by type."""
     counts: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, Cost] = field(default_factory=dict)
+    """What each stage took, of the workers and of the process that coordinates them."""
+    stage: str = ""
+    """The stage at work."""
     failed: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
 
@@ -70,16 +74,22 @@ class Run:
         batch_seconds: float = 2.0,
     ) -> Iterator[tuple[Item, Value]]:
         """Yield each item with its value as they end; an item that failed becomes a line of the report."""
-        if items:
-            self.progress(stage, 0, len(items))
-        outcomes = map_batches(function, items, pool=self.pool, batch_seconds=batch_seconds)
+        fitting, refused = refuse_too_large(items, self.pool)
+        for item, reason in refused:
+            self.fail(stage, label(item), reason)
+        if fitting:
+            self.progress(stage, 0, len(fitting))
+        cost = self.cost.setdefault(self.stage or stage, Cost())
+        outcomes = map_batches(
+            function, fitting, pool=self.pool, batch_seconds=batch_seconds, tag=f"stixflow-{stage}", cost=cost
+        )
         for done, outcome in enumerate(outcomes, start=1):
-            item = items[outcome.index]
+            item = fitting[outcome.index]
             if outcome.ok:
                 yield item, cast(Value, outcome.value)
             else:
                 self.fail(stage, label(item), _message(outcome))
-            self.progress(stage, done, len(items))
+            self.progress(stage, done, len(fitting))
 
     def report(self) -> dict[str, Any]:
         """Return the totals as plain values, ready for JSON."""
@@ -90,6 +100,7 @@ class Run:
             "not_decoded_yet": dict(sorted(self.not_decoded.items())),
             "counts": dict(sorted(self.counts.items())),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "cost": {name: cost.report() for name, cost in self.cost.items()},
             "skipped": self.skipped,
             "failed": self.failed,
         }
@@ -149,10 +160,12 @@ def timed(run: Run, name: str, stage: Callable[[], None]) -> Callable[[], None]:
     """Return the stage with its seconds added to the run."""
 
     def call() -> None:
-        started = time.perf_counter()
+        started, run.stage = time.perf_counter(), name
         try:
-            stage()
+            with run.cost.setdefault(name, Cost()).coordinated(run.pool.slots):
+                stage()
         finally:
+            run.stage = ""
             run.seconds[name] = run.seconds.get(name, 0.0) + time.perf_counter() - started
 
     return call
