@@ -11,7 +11,7 @@ import numpy as np
 
 from stixflow.archive.layout import join_url, store_path
 from stixflow.cubes.files import local_copy
-from stixflow.cubes.model import PRODUCTS
+from stixflow.cubes.model import PRODUCTS, Layout
 from stixflow.cubes.sources import record_names
 from stixflow.cubes.store import StoreRecord, verify_store, write_store
 from stixflow.errors import BalanceError, StoreError
@@ -34,6 +34,10 @@ class BuildJob:
     root: str
     run_id: str
     clock: Clock = ANCHOR_CLOCK
+    layout: Layout | None = None
+    """How the store is laid out; None as the data model says."""
+    tuned_by: str = ""
+    """Name of the profile that says so, kept in the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,9 @@ def _build_ephemeris(job: BuildJob) -> Built:
 def _write(job: BuildJob, day: date, datasets: Sequence[xr.Dataset], packets: Packets | None, **more: Any) -> Built:
     path = store_path(job.product, job.key, day, job.run_id)
     url = join_url(job.root, path)
-    store = write_store(url, datasets)
+    if job.tuned_by:
+        datasets = [dataset.assign_attrs(tuning=job.tuned_by) for dataset in datasets]
+    store = write_store(url, datasets, layout=job.layout)
     defects = verify_store(url, store.digest)
     if defects:
         raise StoreError(

@@ -65,6 +65,7 @@ def run_stages(
     detector: str | None = None,
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
+    tuning: str | Path | None = None,
 ) -> dict[str, Any]:
     """Run the named stages without Prefect and return the report of the run."""
     if "ingest" in names:
@@ -78,6 +79,7 @@ def run_stages(
         detector=detector,
         clock_kernels=clock_kernels,
         redate=redate,
+        tuning=tuning,
     ) as run:
         stages = bind(run, paths)
         for name in names:

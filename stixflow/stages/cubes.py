@@ -57,8 +57,16 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
         if (product, key, digest) in rolled_back:
             run.skip("cubes", f"{product} {key}", "rolled back: left as it is until more of its packets come")
         else:
-            stale.append((jobs.BuildJob(product, key, inputs, run.archive.root, run.run_id, run.clock), chosen))
+            stale.append((_job(run, product, key, inputs), chosen))
     return stale
+
+
+def _job(run: Run, product: str, key: str, inputs: tuple[tuple[str, str], ...]) -> jobs.BuildJob:
+    layout = run.tuning.layouts.get(product)
+    tuned_by = run.tuning.name if layout else ""
+    return jobs.BuildJob(
+        product, key, inputs, run.archive.root, run.run_id, run.clock, layout=layout, tuned_by=tuned_by
+    )
 
 
 def _is_dated_by(run: Run, partition: Partition) -> bool:

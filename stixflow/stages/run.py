@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from stixflow.archive import Archive, open_archive
 from stixflow.compute import Cost, Outcome, Pool, map_batches, refuse_too_large
 from stixflow.provenance import code_version, new_run_id
 from stixflow.time import ANCHOR_CLOCK, Clock
+from stixflow.tuning import UNTUNED, Tuning, read_tuning
 
 Progress = Callable[[str, int, int], None]
 Item = TypeVar("Item")
@@ -43,6 +45,8 @@ class Run:
     """What dates the cubes that this run makes."""
     redate: bool = False
     """Make cubes anew that another clock dated."""
+    tuning: Tuning = UNTUNED
+    """How stores are laid out and jobs are batched."""
     balance: Counter[str] = field(default_factory=Counter)
     """Packets of this run: in, used, duplicates, rejected."""
     not_decoded: Counter[str] = field(default_factory=Counter)
@@ -70,8 +74,6 @@ class Run:
         function: Callable[[Item], Value],
         items: Sequence[Item],
         label: Callable[[Item], str],
-        *,
-        batch_seconds: float = 2.0,
     ) -> Iterator[tuple[Item, Value]]:
         """Yield each item with its value as they end; an item that failed becomes a line of the report."""
         fitting, refused = refuse_too_large(items, self.pool)
@@ -81,7 +83,7 @@ class Run:
             self.progress(stage, 0, len(fitting))
         cost = self.cost.setdefault(self.stage or stage, Cost())
         outcomes = map_batches(
-            function, fitting, pool=self.pool, batch_seconds=batch_seconds, tag=f"stixflow-{stage}", cost=cost
+            function, fitting, pool=self.pool, **self.tuning.batches, tag=f"stixflow-{stage}", cost=cost
         )
         for done, outcome in enumerate(outcomes, start=1):
             item = fitting[outcome.index]
@@ -96,6 +98,7 @@ class Run:
         return {
             "run_id": self.run_id,
             "archive": self.archive.root,
+            "tuning": self.tuning.name,
             "balance": {name: self.balance[name] for name in BALANCE},
             "not_decoded_yet": dict(sorted(self.not_decoded.items())),
             "counts": dict(sorted(self.counts.items())),
@@ -124,6 +127,7 @@ def open_run(
     detector: str | None = None,
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
+    tuning: str | Path | None = None,
 ) -> Iterator[Run]:
     """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block.
 
@@ -133,10 +137,13 @@ def open_run(
         SPICE kernels that date what the run makes, as for `ephemeris.read_clock`; none: the anchor table.
     redate
         Make cubes anew that were dated by another clock.
+    tuning
+        A profile of measured layouts and batches, as for `read_tuning`; none: as the data model says.
     """
     clock = _clock(clock_kernels)  # before an archive is made
+    tuned = UNTUNED if tuning is None else read_tuning(tuning)
     archive = open_archive(root, catalog=catalog, create=True)
-    run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR, clock, redate)
+    run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR, clock, redate, tuned)
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
     try:
