@@ -6,11 +6,11 @@ catalog of the archive is the record of what was done.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.environment import prepare
 from stixflow import compute, stages
 
 Progress = Callable[[str, int, int], None]
@@ -26,6 +26,7 @@ def run_process(
     detector: str | None = None,
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
+    tuning: str | None = None,
     engine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the flow in this process and return its report; `engine` are arguments of `compute.open_engine`.
@@ -34,7 +35,7 @@ def run_process(
     ``prefect/`` of the archive, never in the user's home.
     """
     stages.list_files([Path(path) for path in paths])  # before anything is started
-    _prepare_environment(archive)
+    prepare(archive)
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
@@ -48,6 +49,7 @@ def run_process(
             detector,
             tuple(clock_kernels),
             redate,
+            tuning,
         )
     return report
 
@@ -67,6 +69,7 @@ def process_flow() -> Any:
         detector: str | None = None,
         clock_kernels: tuple[str, ...] = (),
         redate: bool = False,
+        tuning: str | None = None,
     ) -> dict[str, Any]:
         with (
             compute.open_engine(**engine) as pool,
@@ -79,6 +82,7 @@ def process_flow() -> Any:
                 detector=detector,
                 clock_kernels=clock_kernels,
                 redate=redate,
+                tuning=tuning,
             ) as run,
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():
@@ -87,20 +91,3 @@ def process_flow() -> Any:
         return run.report()
 
     return process
-
-
-def _prepare_environment(archive: str) -> None:
-    """Set what Prefect reads at import, where the user has not."""
-    state = Path(archive).resolve() / "prefect" if "://" not in archive else Path.home() / ".stixflow" / "prefect"
-    # Prefect makes its home, but not the folders above it.
-    state.mkdir(parents=True, exist_ok=True)
-    for name, value in {
-        "PREFECT_HOME": str(state),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
-        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-        "PREFECT_CLI_PROMPT": "false",
-    }.items():
-        os.environ.setdefault(name, value)

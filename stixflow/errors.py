@@ -64,6 +64,10 @@ class PublishConflict(StixflowError, RuntimeError):
     """Somebody else published the partition since this run read it."""
 
 
+class ArchiveBusy(StixflowError, RuntimeError):
+    """Another run builds and publishes in the archive."""
+
+
 class BalanceError(StixflowError, ArithmeticError):
     """Packets or counts that went in and did not come out; such a run is not published."""
 

@@ -35,13 +35,41 @@ class Settings(BaseModel):
     clock_kernels: tuple[str, ...] = Field(
         (), description="SPICE clock kernel (.tsc) and leap seconds (.tls), or their folder, that date what is ingested"
     )
-    batch_seconds: float = Field(2.0, gt=0, description="how long a batch of jobs should take on a worker")
+    inbox: str | None = Field(None, description="folder or s3:// prefix that scheduled runs take deliveries from")
+    settle_seconds: float = Field(10.0, ge=0, description="a file of the inbox is whole when unchanged for so long")
+    notify: tuple[str, ...] = Field(
+        (), description="who is told of failed runs: http(s) addresses (JSON is posted), file:PATH, or commands"
+    )
+    schedules: dict[str, str] = Field(
+        default_factory=dict, description="flow and when it runs, in place of its own: an interval as 5m, cron, or off"
+    )
+    tuning: str | None = Field(
+        None, description="profile (.toml) of measured layouts and batches; none: see docs/performance.md"
+    )
 
     @field_validator("clock_kernels", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
         """Read several paths from one text, as from the environment."""
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("notify", mode="before")
+    @classmethod
+    def _split_targets(cls, value: object) -> object:
+        """Read several targets from one text, one a line or between semicolons."""
+        return tuple(_items(value)) if isinstance(value, str) else value
+
+    @field_validator("schedules", mode="before")
+    @classmethod
+    def _split_schedules(cls, value: object) -> object:
+        """Read several ``FLOW=WHEN`` from one text, one a line or between semicolons."""
+        if not isinstance(value, str):
+            return value
+        return {name.strip(): when.strip() for name, _, when in (item.partition("=") for item in _items(value))}
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.replace("\n", ";").split(";") if item.strip()]
 
 
 def load_settings(

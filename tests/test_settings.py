@@ -36,8 +36,8 @@ def test_nothing_given_is_the_default(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_every_problem_is_named_with_its_origin(config: Path) -> None:
     config.write_text('archive = "x"\nsoup = 1\n')
     with pytest.raises(UsageError) as caught:
-        load_settings(config, environ={"STIXFLOW_WORKERS": "many"}, batch_seconds=-1)
-    for part in ("soup from", "stixflow.toml", "workers from the environment", "batch_seconds from the arguments"):
+        load_settings(config, environ={"STIXFLOW_WORKERS": "many"}, tuning=1)
+    for part in ("soup from", "stixflow.toml", "workers from the environment", "tuning from the arguments"):
         assert part in str(caught.value)
 
 

@@ -102,6 +102,26 @@ def clock_of(options: argparse.Namespace) -> dict[str, Any]:
     return {"clock_kernels": kernels, "redate": getattr(options, "redate", False)}
 
 
+def add_tuning(parser: argparse.ArgumentParser) -> None:
+    """Add how stores are laid out and jobs are batched."""
+    parser.add_argument(
+        "--tuning",
+        metavar="PROFILE",
+        help="layouts of stores and sizes of batches that `stixflow bench` has measured (.toml); default the setting "
+        "tuning, or none",
+    )
+
+
+def tuning_of(options: argparse.Namespace) -> str | None:
+    """Return the path of the profile that the option or the setting names, from the root of the file system."""
+    from pathlib import Path
+
+    from stixflow.settings import load_settings
+
+    named = load_settings(tuning=getattr(options, "tuning", None)).tuning
+    return None if named is None else str(Path(named).resolve())
+
+
 def add_method(parser: argparse.ArgumentParser) -> None:
     """Add how flares are found."""
     parser.add_argument(

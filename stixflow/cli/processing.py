@@ -15,6 +15,7 @@ from stixflow.cli.options import (
     add_engine,
     add_method,
     add_paths,
+    add_tuning,
     archive_place,
     clock_of,
     command,
@@ -22,6 +23,7 @@ from stixflow.cli.options import (
     method_of,
     natural,
     positive,
+    tuning_of,
 )
 from stixflow.cli.output import emit, progress
 
@@ -85,6 +87,7 @@ def _process(options: argparse.Namespace) -> int:
         engine=engine,
         progress=progress(options),
         detector=method_of(options),
+        tuning=tuning_of(options),
         **clock_of(options),
     )
     return _finish(options, report)
@@ -108,6 +111,7 @@ def process_here(options: argparse.Namespace, stages: Sequence[str]) -> Mapping[
             progress=progress(options),
             command=" ".join(["stixflow", options.command]),
             detector=method_of(options),
+            tuning=tuning_of(options),
             **clock_of(options),
         )
 
@@ -150,6 +154,7 @@ def add_process(commands: Any) -> None:
     add_engine(parser)
     add_method(parser)
     add_clock(parser)
+    add_tuning(parser)
 
 
 def add_ingest(commands: Any) -> None:
@@ -165,6 +170,7 @@ def add_ingest(commands: Any) -> None:
     add_archive(parser)
     add_engine(parser)
     add_clock(parser)
+    add_tuning(parser)
 
 
 def add_simulate(commands: Any) -> None:

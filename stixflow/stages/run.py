@@ -60,9 +60,10 @@ class Run:
     failed: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
 
-    def fail(self, stage: str, item: str, error: str) -> None:
-        """Note an item that should have worked."""
-        self.failed.append({"stage": stage, "item": item, "error": error})
+    def fail(self, stage: str, item: str, error: str, *, kind: str = "") -> None:
+        """Note an item that should have worked, and where it raised an error the class of it."""
+        note = {"stage": stage, "item": item, "error": error}
+        self.failed.append(note | {"kind": kind} if kind else note)
 
     def skip(self, stage: str, item: str, reason: str) -> None:
         """Note an item that was left out on purpose."""
@@ -78,7 +79,7 @@ class Run:
         """Yield each item with its value as they end; an item that failed becomes a line of the report."""
         fitting, refused = refuse_too_large(items, self.pool)
         for item, reason in refused:
-            self.fail(stage, label(item), reason)
+            self.fail(stage, label(item), reason, kind="MemoryRefused")
         if fitting:
             self.progress(stage, 0, len(fitting))
         cost = self.cost.setdefault(self.stage or stage, Cost())
@@ -90,7 +91,8 @@ class Run:
             if outcome.ok:
                 yield item, cast(Value, outcome.value)
             else:
-                self.fail(stage, label(item), _message(outcome))
+                kind, message = _told(outcome)
+                self.fail(stage, label(item), message, kind=kind)
             self.progress(stage, done, len(fitting))
 
     def report(self) -> dict[str, Any]:
@@ -109,11 +111,12 @@ class Run:
         }
 
 
-def _message(outcome: Outcome[Any]) -> str:
-    """Reduce a traceback to what it says: found, expected, advice."""
+def _told(outcome: Outcome[Any]) -> tuple[str, str]:
+    """Reduce a traceback to the class of its error and what it says: found, expected, advice."""
     lines = [line for line in (outcome.error or "").strip().splitlines() if line]
     kind, _, text = (lines[-1] if lines else "no message").partition(": ")
-    return text or kind
+    name = kind.rpartition(".")[2]
+    return name if name.isidentifier() else "", text or kind
 
 
 @contextmanager

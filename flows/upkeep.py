@@ -1,0 +1,142 @@
+"""What flows do beside the stages of a run: previews and exports of what is new, coverage, care, old flow runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stixflow.archive import Archive, collect
+from stixflow.errors import StixflowError
+from stixflow.stages.run import Run
+
+_DELETED_AT_ONCE = 100
+_DAY = np.timedelta64(1, "D")
+
+
+def preview_new(run: Run, output: Path) -> None:
+    """Write the previews of the flares that this run has imaged; one that cannot be drawn is skipped, with why."""
+    from stixflow.stages.previews import write_previews
+
+    made = [image for image in run.archive.catalog.images() if image["run_id"] == run.run_id and image["flare_id"]]
+    flares = sorted({str(image["flare_id"]) for image in made})
+    for done, flare_id in enumerate(flares, start=1):
+        try:
+            write_previews(run.archive, flare_id, output / flare_id)
+            run.counts["previews"] += 1
+        except StixflowError as error:
+            run.skip("previews", f"flare {flare_id}", str(error))
+        run.progress("previews", done, len(flares))
+
+
+def export_new(run: Run, catalog: str | None, output: Path, products: Sequence[str] | None) -> None:
+    """Write official level-1 files of the partitions that this run has published."""
+    from stixflow.fits import EXPORTED
+    from stixflow.stages.exporting import export_files
+
+    wanted = set(EXPORTED if products is None else products)
+    found = [item for item in run.archive.catalog.partitions() if item.run_id == run.run_id and item.product in wanted]
+    for done, item in enumerate(found, start=1):
+        try:
+            told = export_files(
+                run.archive.root,
+                output,
+                catalog=catalog,
+                product=item.product,
+                start=str(item.start),
+                stop=str(item.stop),
+                request_id=item.request_id,
+            )
+            run.counts["exports"] += len(told["files"])
+        except StixflowError as error:
+            run.fail("exports", f"{item.product} {item.key}", str(error))
+        run.progress("exports", done, len(found))
+
+
+def calibration_coverage(archive: Archive, longest_gap_days: float) -> list[tuple[str, str, Any]]:
+    """Return rows that say which calibration runs there are, which are not whole, and where there are none."""
+    runs = sorted(archive.catalog.partitions("cal_spectrum"), key=lambda item: item.start)
+    if not runs:
+        return [("calibration", "runs", 0)]
+    rows: list[tuple[str, str, Any]] = [
+        ("calibration", "runs", len(runs)),
+        ("calibration", "first", str(runs[0].start)),
+        ("calibration", "last", str(runs[-1].stop)),
+        ("calibration", "counts", sum(item.counts_sum for item in runs)),
+    ]
+    rows += [("calibration incomplete", item.key, item.missing) for item in runs if not item.complete]
+    limit = longest_gap_days * _DAY.astype("timedelta64[s]")
+    for one, other in pairwise(runs):
+        if other.start - one.stop > limit:
+            rows.append(
+                ("without calibration", f"{one.stop} to {other.start}", f"{(other.start - one.stop) / _DAY:.1f} days")
+            )
+    return rows
+
+
+class Care:
+    """The steps of the upkeep of an archive, and what they found."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._counts: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._failed: list[dict[str, str]] = []
+        self._rows: list[tuple[str, str, Any]] = []
+
+    def timed(self, name: str, step: Callable[[], None]) -> Callable[[], None]:
+        """Return a step with its seconds noted."""
+
+        def call() -> None:
+            started = time.perf_counter()
+            try:
+                step()
+            finally:
+                self._seconds[name] = round(time.perf_counter() - started, 3)
+
+        return call
+
+    def verify(self) -> None:
+        """Re-hash every published store; each defect is a failure."""
+        self._counts["stores"] = len(self._archive.catalog.partitions())
+        for defect in self._archive.verify():
+            self._failed.append({"stage": "verify", "item": defect.url, "error": str(defect)})
+
+    def collect(self, grace_days: float) -> None:
+        """Mark and remove what nothing points to."""
+        found = collect(self._archive, grace_days=grace_days)
+        for name in ("marked", "waiting", "removed"):
+            self._counts[name] = len(getattr(found, name))
+        self._rows += [("garbage removed", path, "") for path in found.removed]
+        self._rows += [("garbage kept", run_id, "this run goes on") for run_id in found.active_runs]
+
+    def forget_flow_runs(self, keep_days: float) -> None:
+        """Remove the flow runs that ended so long ago from Prefect."""
+        self._counts["flow runs forgotten"] = sum(_forget_flow_runs(datetime.now(UTC) - timedelta(days=keep_days)))
+
+    def report(self) -> dict[str, Any]:
+        """Return what was done as plain values."""
+        return {
+            "archive": self._archive.root,
+            "counts": self._counts,
+            "seconds": self._seconds,
+            "failed": self._failed,
+            "rows": self._rows,
+        }
+
+
+def _forget_flow_runs(before: datetime) -> Iterator[int]:
+    from prefect import get_client
+    from prefect.client.schemas import filters
+
+    old = filters.FlowRunFilter(end_time=filters.FlowRunFilterEndTime.model_validate({"before_": before}))
+    with get_client(sync_client=True) as client:
+        while found := client.read_flow_runs(flow_run_filter=old, limit=_DELETED_AT_ONCE):
+            for one in found:
+                client.delete_flow_run(one.id)
+            yield len(found)
