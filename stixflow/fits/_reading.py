@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.errors import InputFileError, MissingFile
+from stixflow.errors import InputFileError
+from stixflow.fits.headers import checked
 from stixflow.time import Scet, Utc, to_utc
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _NS_PER_UNIT = {"cs": 10_000_000, "s": 1_000_000_000}
 
 
@@ -51,6 +48,12 @@ class Table:
         """Read the first of `names` that exists, else None."""
         for name in names:
             if name in self.hdu.columns.names:
+                if self.hdu.columns[name].format.lstrip("0123456789")[0] in "PQ":
+                    raise InputFileError(
+                        f"{self.file} has arrays of variable length in its column {name}",
+                        expected="a column of one shape",
+                        advice="check that the file is what its name says",
+                    )
                 values = np.asarray(self.hdu.data[name])
                 return values.astype(values.dtype.newbyteorder("="), copy=False)
         return None
@@ -113,52 +116,36 @@ class StixFile:
 
 
 @contextmanager
-def open_stix(path: str | Path) -> Iterator[StixFile]:
+def open_stix(path: str | Path, *, name: str | None = None) -> Iterator[StixFile]:
     """Open an official FITS file of the instrument.
+
+    Parameters
+    ----------
+    name
+        What the file is called, where that is not the name it is kept under.
 
     Raises
     ------
     MissingFile, InputFileError
-        If there is no file, it is not FITS, it is cut short, or it is not of this instrument.
+        If there is no file, it is not FITS, it is cut short or declares sizes that it does not have, or it is not of
+        this instrument.
     """
     from astropy.io import fits
 
-    name = Path(path).name
-    if not Path(path).is_file():
-        raise MissingFile(f"there is no file {path}", expected="a FITS file", advice="correct the path")
+    name = name or Path(path).name
+    source = checked(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            source, size = _unpacked(Path(path))
             hdus = fits.open(source, mode="readonly", lazy_load_hdus=False)
-        except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
             raise InputFileError(
                 f"{name} is not a FITS file ({error})", expected="FITS", advice="fetch it again"
             ) from error
         with hdus:
-            _check_complete(name, hdus, size)
             _check_instrument(name, hdus[0].header)
             tables = {hdu.name: Table(name, hdu.name, hdu) for hdu in hdus[1:] if isinstance(hdu, fits.BinTableHDU)}
             yield StixFile(name, hdus[0].header, tables)
-
-
-def _unpacked(path: Path) -> tuple[Path | io.BytesIO, int]:
-    """Return what FITS is read from, and its length: the file, or the content of a gzipped one."""
-    with path.open("rb") as file:
-        if file.read(2) != _GZIP_MAGIC:
-            return path, path.stat().st_size
-    content = gzip.decompress(path.read_bytes())
-    return io.BytesIO(content), len(content)
-
-
-def _check_complete(name: str, hdus: Any, size: int) -> None:
-    where = hdus[-1].fileinfo()
-    if where["datLoc"] + where["datSpan"] > size:
-        raise InputFileError(
-            f"{name} is cut short: {size} bytes",
-            expected=f"at least {where['datLoc'] + where['datSpan']} bytes as its headers say",
-            advice="fetch the file again",
-        )
 
 
 def _check_instrument(name: str, header: Mapping[str, Any]) -> None:

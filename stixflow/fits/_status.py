@@ -80,7 +80,8 @@ def _fields(product: str) -> dict[str, Field]:
 def _parameter(file: StixFile, one: Parameter, field: Field, values: NDArray[Any]) -> Arrays:
     if field.curve:
         found = values.astype(np.float64) - (_KELVIN if one.units == "degC" else 0.0)
-        return {one.name: found, f"{one.name}_raw": _raw_of(file, field, found).astype(one.dtype)}
+        sent = _raw_of(file, field, found)
+        return {one.name: calibrate(sent, str(field.curve)), f"{one.name}_raw": sent.astype(one.dtype)}
     if one.is_calibrated:
         scale = np.float64(field.scale[0] if field.scale else 1.0)
         raw = values.astype(np.float64) / (scale if values.dtype.kind == "f" else 1.0)

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from stixflow.cubes.assemble import assemble
 from stixflow.cubes.model import PRODUCTS
-from stixflow.errors import InputFileError
+from stixflow.errors import InputFileError, StixflowError
 from stixflow.fits._columns import Arrays
 from stixflow.fits._quick_look import read_background, read_flareflag, read_lightcurve, read_spectra, read_variance
 from stixflow.fits._reading import StixFile, open_stix
 from stixflow.fits._science import read_pixel_sums, read_pixels, read_spectrogram, read_visibilities
 from stixflow.fits._status import read_calibration, read_housekeeping, read_status
+from stixflow.telemetry.compression import dtype_of, unpack_skm
 
 _SHIFT_ENDED = np.datetime64("2021-12-09T14:00:00", "ns")
 _SEQUENCE_MASK = 0xFFFF
@@ -53,13 +55,61 @@ def read_level1(path: str | Path, *, run: int | None = None) -> xr.Dataset:
         If the file holds several calibration runs and none was chosen.
     """
     with open_stix(path) as file:
-        product, ssid = _kind(file)
-        build = partial(read_calibration, run=run) if product == "cal_spectrum" else _READERS[product, ssid]
-        arrays = _sorted(file, product, build(file))
+        return _read(file, run)
+
+
+def read_every(path: str | Path, *, name: str | None = None) -> list[xr.Dataset]:
+    """Read every Dataset of an official level-1 file: one for each calibration run, of other products one.
+
+    Parameters
+    ----------
+    name
+        What the file is called, where that is not the name it is kept under.
+
+    Raises
+    ------
+    MissingFile, InputFileError
+        As `read_level1`.
+    """
+    with open_stix(path, name=name) as file:
+        product, _ = _kind(file)
+        runs = len(file.table("DATA").column("time")) if product == "cal_spectrum" else 1
+        return [_read(file, run if product == "cal_spectrum" else None) for run in range(runs)]
+
+
+def _read(file: StixFile, run: int | None) -> xr.Dataset:
+    product, ssid = _kind(file)
+    build = partial(read_calibration, run=run) if product == "cal_spectrum" else _READERS[product, ssid]
+    try:
+        if not len(file.table("DATA").column("time")):
+            raise InputFileError(f"{file.name} holds no data", expected="one row or more", advice="leave it out")
+        arrays = _widened(_sorted(file, product, build(file)))
         request = _request(file) if PRODUCTS[product].partition == "request" else {}
         attrs = {"ssid": ssid, **_attributes(file), **request}
-        level = str(file.keyword("LEVEL") or "L1")
-    return assemble(product, arrays, level=level, attrs=attrs)
+        return assemble(product, arrays, level=str(file.keyword("LEVEL") or "L1"), attrs=attrs)
+    except StixflowError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError, OSError) as error:
+        raise InputFileError(
+            f"{file.name} is no {product} file that can be read ({type(error).__name__}: {error})",
+            expected="columns of the shapes and types of the official files",
+            advice="fetch the file again, or report it with its name",
+        ) from error
+
+
+def _widened(arrays: Arrays) -> Arrays:
+    """Give counts 64 bits where their compression can exceed 32, as from telemetry."""
+    wide = {
+        name: arrays[name].astype(np.uint64)
+        for name in ("counts", "triggers", "variance")
+        if f"{name}_skm" in arrays and _exceeds(arrays[f"{name}_skm"])
+    }
+    return arrays | wide
+
+
+def _exceeds(skm: NDArray[np.uint16]) -> bool:
+    schemes = (unpack_skm(packed) for packed in np.unique(skm).tolist())
+    return any(dtype_of((int(s), int(k), int(m))).itemsize == 8 for s, k, m in schemes if k or m)
 
 
 def _sorted(file: StixFile, product: str, arrays: Arrays) -> Arrays:
@@ -91,8 +141,8 @@ def _request(file: StixFile) -> dict[str, object]:
     return {
         "request_id": int(control.column("request_id")[0]) & 0xFFFFFFFF,
         "seq_control": int(control.column("tc_packet_seq_control")[0]) & _SEQUENCE_MASK,
-        "box": 0,
-        "boxes": 1,
+        "box": int(file.keyword("SCI_BOX") or 0),
+        "boxes": int(file.keyword("SCI_BOXN") or 1),
         "bin_shift": _bin_shift(file),
     }
 

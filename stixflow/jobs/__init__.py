@@ -8,9 +8,19 @@ sees the catalog.
 from stixflow.jobs.build import BuildJob, Built, build
 from stixflow.jobs.detect import Detected, DetectJob, detect
 from stixflow.jobs.frame import UNDECODED, AncillaryFile, Framed, FrameJob, NotTelemetry, frame, keep_ancillary
-from stixflow.jobs.image import Imaged, ImageJob, image
+from stixflow.jobs.image import Imaged, ImageJob, NotImaged, image, image_together
+from stixflow.jobs.official import (
+    HEADER_CLOCK,
+    NotOfficial,
+    OfficialBooks,
+    OfficialFile,
+    OfficialJob,
+    OfficialPart,
+    keep_official,
+)
 
 __all__ = [
+    "HEADER_CLOCK",
     "UNDECODED",
     "AncillaryFile",
     "BuildJob",
@@ -21,10 +31,18 @@ __all__ = [
     "Framed",
     "ImageJob",
     "Imaged",
+    "NotImaged",
+    "NotOfficial",
     "NotTelemetry",
+    "OfficialBooks",
+    "OfficialFile",
+    "OfficialJob",
+    "OfficialPart",
     "build",
     "detect",
     "frame",
     "image",
+    "image_together",
     "keep_ancillary",
+    "keep_official",
 ]

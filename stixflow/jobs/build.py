@@ -16,6 +16,7 @@ from stixflow.cubes.sources import record_names
 from stixflow.cubes.store import StoreRecord, verify_store, write_store
 from stixflow.errors import BalanceError, StoreError
 from stixflow.jobs.kept import Reject, read_kept, write_reject
+from stixflow.jobs.official import OfficialBooks, OfficialInput, read_inputs
 from stixflow.telemetry import Packets, Records, concat, decode
 from stixflow.time import ANCHOR_CLOCK, Clock, TimeRange, scet_to_utc
 
@@ -34,6 +35,8 @@ class BuildJob:
     root: str
     run_id: str
     clock: Clock = ANCHOR_CLOCK
+    official: tuple[str, ...] = ()
+    """Names of the official files that the inputs are, the most trusted first; none where they are packet sets."""
     layout: Layout | None = None
     """How the store is laid out; None as the data model says."""
     tuned_by: str = ""
@@ -59,6 +62,8 @@ class Built:
     """Packets of the sets that contradict an earlier one of the same type, time and count, now in quarantine."""
     n_conflicts: int = 0
     """How many of them the books count here."""
+    official: OfficialBooks = field(default_factory=OfficialBooks)
+    """What became of the bins of official files."""
 
 
 def build(job: BuildJob) -> Built | None:
@@ -77,6 +82,8 @@ def build(job: BuildJob) -> Built | None:
     """
     if job.product == "ephemeris":
         return _build_ephemeris(job)
+    if job.official:
+        return _build_official(job)
     packets = concat([_read_set(job.root, path, digest) for path, digest in job.inputs])
     records = list(decode(packets, products=record_names(job.product)).values())
     return _BUILDERS[PRODUCTS[job.product].partition](job, records, packets)
@@ -177,6 +184,26 @@ def _summary(datasets: Sequence[xr.Dataset]) -> dict[str, Any]:
         "rcr_max": max(int(box["rcr"].max()) for box in datasets),
         "duration_s": float(max(box["timedel"].sum() for box in datasets)),
     }
+
+
+def _build_official(job: BuildJob) -> Built | None:
+    inputs = [OfficialInput(*place, name) for place, name in zip(job.inputs, job.official, strict=True)]
+    datasets, books = read_inputs(job.root, job.product, job.key, inputs, job.clock)
+    if not datasets:
+        return None
+    partition = PRODUCTS[job.product].partition
+    first = datasets[0]["time_start" if "time_start" in datasets[0] else "time"].to_numpy()[0]
+    day = date.fromisoformat(job.key) if partition == "day" else first.astype("datetime64[D]").astype(date)
+    missing = _missing_boxes(datasets) if partition == "request" else ""
+    if books.left:
+        missing = f"{', '.join(books.left)} with other energy bins than the rest of the day"
+    summary = _summary(datasets) if partition == "request" else {}
+    return _write(job, day, datasets, None, summary=summary, complete=not missing, missing=missing, official=books)
+
+
+def _missing_boxes(datasets: Sequence[xr.Dataset]) -> str:
+    wanted = int(datasets[0].attrs.get("boxes", 1))
+    return f"{wanted - len(datasets)} of {wanted} boxes" if wanted > len(datasets) else ""
 
 
 def _build_ephemeris(job: BuildJob) -> Built:

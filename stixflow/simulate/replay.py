@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from stixflow.errors import InputFileError, UsageError
-from stixflow.fits import read_level1
+from stixflow.fits.level1 import read_every
 from stixflow.simulate.packetise import SequenceCounter, packetise
 from stixflow.telemetry import Packets, Records, encode, write_binary, write_xml
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Container = Literal["xml", "binary"]
 Progress = Callable[[str], None]
@@ -52,8 +55,11 @@ def replay(
     for path in map(Path, paths):
         if progress is not None:
             progress(path.name)
-        records, counter = _records_of(path, counter)
-        written.append(write_container(Packets.from_bytes(encode(records)), folder / path.stem, container))
+        pieces = []
+        for cube in read_every(path):
+            records, counter = _records_of(path, cube, counter)
+            pieces.append(encode(records))
+        written.append(write_container(Packets.from_bytes(b"".join(pieces)), folder / path.stem, container))
     return written
 
 
@@ -69,9 +75,9 @@ def write_container(packets: Packets, stem: Path, container: Container) -> Path:
     return write(stem.with_name(stem.name + _SUFFIX[container]), packets)
 
 
-def _records_of(path: Path, counter: SequenceCounter) -> tuple[Records, SequenceCounter]:
+def _records_of(path: Path, cube: xr.Dataset, counter: SequenceCounter) -> tuple[Records, SequenceCounter]:
     try:
-        return packetise(read_level1(path), counter=counter, tolerance_ticks=_TOLERANCE_TICKS)
+        return packetise(cube, counter=counter, tolerance_ticks=_TOLERANCE_TICKS)
     except UsageError as error:
         raise InputFileError(
             f"{path.name}: {error.found}", expected=error.expected, advice="replay files of level 1 as published"

@@ -1,8 +1,8 @@
-"""Packet sets to published partitions."""
+"""Packet sets and official files to published partitions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stixflow import jobs
@@ -10,10 +10,12 @@ from stixflow.archive import PacketSet, Partition, Quarantined, draft_partition
 from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.months import join_months
+from stixflow.stages.official import choose, count_built, file_has_more, is_official, names_of, shrinks_for
 from stixflow.stages.run import Run
 from stixflow.time import ANCHOR_CLOCK
 
 _NOTHING_INSIDE = "cubes without a bin inside"
+_FILE_HAS_MORE = "cubes of packets with fewer bins than an official file"
 
 
 def build_cubes(run: Run) -> None:
@@ -24,21 +26,29 @@ def build_cubes(run: Run) -> None:
     stale = _stale(run)
     todo = [job for job, _ in stale]
     sets = {(job.product, job.key): items for job, items in stale}
+    everything = _by_partition(run)
     for job, built in run.fan_out("cubes", jobs.build, todo, lambda job: f"{job.product} {job.key}"):
+        label = f"{job.product} {job.key}"
         if built is None:
-            label = f"{job.product} {job.key}"
             run.archive.catalog.mark_done(_NOTHING_INSIDE, {label: _digest(job.inputs)}, run_id=run.run_id)
-            run.skip("cubes", label, "its packets hold no bin of it")
-        else:
-            _publish(run, job, built, sets[job.product, job.key])
+            run.skip("cubes", label, f"its {'files' if job.official else 'packets'} hold no bin of it")
+        elif reason := file_has_more(run.archive.catalog.current(job.product, job.key), job, built):
+            run.archive.catalog.mark_done(_FILE_HAS_MORE, {label: _digest(job.inputs)}, run_id=run.run_id)
+            run.skip("cubes", label, reason)
+        elif _publish(run, job, built, sets[job.product, job.key]):
+            count_built(run, everything[job.product, job.key], sets[job.product, job.key], built.official)
     join_months(run)
 
 
-def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
+def _by_partition(run: Run) -> dict[tuple[str, str], list[PacketSet]]:
     groups: dict[tuple[str, str], list[PacketSet]] = {}
     for item in run.archive.catalog.packet_sets():
         if item.product != jobs.UNDECODED:
             groups.setdefault((item.product, item.key), []).append(item)
+    return groups
+
+
+def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
     catalog = run.archive.catalog
     lost = {item.id for item in run.archive.lost()}
     there = [item for item in catalog.partitions() if item.id not in lost]
@@ -47,45 +57,58 @@ def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
         there, nothing = [item for item in there if _is_dated_by(run, item)], {}
     made = nothing | {f"{p.product} {p.key}": p.input_digest for p in there}
     rolled_back = catalog.rolled_back()
+    left = catalog.done(_FILE_HAS_MORE)
     stale = []
-    for (product, key), items in groups.items():
-        chosen = _chosen(product, items)
-        inputs = tuple((item.path, item.digest) for item in chosen)
+    for (product, key), items in _by_partition(run).items():
+        label, chosen = f"{product} {key}", _chosen(product, items)
+        if left.get(label) == _digest(_inputs(chosen)):
+            chosen = _chosen(product, [item for item in items if is_official(item)])
+        inputs = _inputs(chosen)
         digest = _digest(inputs)
-        if made.get(f"{product} {key}") == digest:
+        if made.get(label) == digest:
             continue
         if (product, key, digest) in rolled_back:
             run.skip("cubes", f"{product} {key}", "rolled back: left as it is until more of its packets come")
         else:
-            stale.append((_job(run, product, key, inputs), chosen))
+            stale.append((_job(run, product, key, inputs, names_of(chosen)), chosen))
     return stale
 
 
-def _job(run: Run, product: str, key: str, inputs: tuple[tuple[str, str], ...]) -> jobs.BuildJob:
+def _job(
+    run: Run, product: str, key: str, inputs: tuple[tuple[str, str], ...], official: tuple[str, ...]
+) -> jobs.BuildJob:
     layout = run.tuning.layouts.get(product)
     tuned_by = run.tuning.name if layout else ""
-    return jobs.BuildJob(
-        product, key, inputs, run.archive.root, run.run_id, run.clock, layout=layout, tuned_by=tuned_by
-    )
+    place = run.archive.root, run.run_id, run.clock
+    return jobs.BuildJob(product, key, inputs, *place, official=official, layout=layout, tuned_by=tuned_by)
 
 
 def _is_dated_by(run: Run, partition: Partition) -> bool:
-    """Tell whether a partition was made by the clock of the run; ephemeris brings its own times."""
-    return partition.product == "ephemeris" or partition.attrs.get("clock", ANCHOR_CLOCK.name) == run.clock.name
+    """Tell whether a partition was made by the clock of the run; ephemeris brings its own times.
+
+    Without a kernel, official files keep theirs, which the mission made with kernels.
+    """
+    clock = partition.attrs.get("clock", ANCHOR_CLOCK.name)
+    known = (run.clock.name, jobs.HEADER_CLOCK) if run.clock == ANCHOR_CLOCK else (run.clock.name,)
+    return partition.product == "ephemeris" or clock in known
 
 
 def _chosen(product: str, items: list[PacketSet]) -> list[PacketSet]:
-    """Take every packet set of a partition; of several ephemeris files of one day the last by name, V02 after V01."""
+    """Choose what a partition is made of; of several ephemeris files of one day the last by name, V02 after V01."""
     if product == "ephemeris":
         return [max(items, key=lambda item: (str(item.attrs.get("name", "")), item.digest))]
-    return items
+    return choose(product, items)
+
+
+def _inputs(items: Sequence[PacketSet]) -> tuple[tuple[str, str], ...]:
+    return tuple((item.path, item.digest) for item in items)
 
 
 def _digest(inputs: tuple[tuple[str, str], ...]) -> str:
     return input_digest(digest for _, digest in inputs)
 
 
-def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[PacketSet]) -> None:
+def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[PacketSet]) -> bool:
     catalog = run.archive.catalog
     before = catalog.current(job.product, job.key)
     duplicates = sum(_home(item.attrs) for item in items) - built.n_home - built.n_conflicts
@@ -104,10 +127,10 @@ def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[Packet
         attrs={**built.store.attrs, **built.summary, "duplicates": duplicates, "conflicts": built.n_conflicts},
     )
     try:
-        catalog.publish(catalog.stage(partition))
+        catalog.publish(catalog.stage(partition), shrink_reason=shrinks_for(before, job))
     except StixflowError as error:
         run.fail("cubes", f"{job.product} {job.key}", str(error))
-        return
+        return False
     run.counts[job.product] += 1
     if not built.complete:
         run.counts["incomplete"] += 1
@@ -116,6 +139,7 @@ def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[Packet
     late = duplicates - _number(before, "duplicates")
     refused = built.n_conflicts - _number(before, "conflicts")
     run.balance.update(used=-late - refused, duplicates=late, rejected=refused)
+    return True
 
 
 def _quarantine(run: Run, job: jobs.BuildJob, built: jobs.Built) -> None:

@@ -1,9 +1,9 @@
-"""Files in: telemetry sorted into packet sets, ephemeris kept."""
+"""Files in: telemetry sorted into packet sets, official level-1 files and ephemeris kept."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stixflow import jobs
@@ -11,23 +11,26 @@ from stixflow.archive import FileEntry, PacketSet, Quarantined
 from stixflow.errors import MissingFile, StixflowError
 from stixflow.jobs.frame import SetRecord
 from stixflow.jobs.kept import kept_of
+from stixflow.stages.official import register_official
 from stixflow.stages.run import Run
 
 _BLOCK = 1 << 20
+_TELEMETRY, _OFFICIAL, _ANCILLARY = "telemetry", "official", "ancillary"
 
 
 def ingest(run: Run, paths: Sequence[Path]) -> None:
-    """Sort the packets of new files into packet sets, and keep ephemeris files; files already known are skipped.
+    """Sort the packets of new files into packet sets, and keep official level-1 and ephemeris files.
 
-    A file that is neither is skipped where a folder was walked, and a failure where it was named. A known file whose
-    packet sets are no longer all there is read again, which writes them again.
+    Files already known are skipped; one whose packet sets are no longer all there is read again, which writes them
+    again. A file that is nothing of these is skipped where a folder was walked, and a failure where it was named.
 
     Raises
     ------
     MissingFile
-        If a path does not exist, or there is no telemetry at all below the paths.
+        If a path does not exist, or there is nothing at all to take in below the paths.
     """
     telemetry: dict[str, str] = {}
+    official: dict[str, str] = {}
     files = list_files(paths)
     sets = run.archive.catalog.packet_sets()
     have = {_identity(item) for item in sets}
@@ -36,26 +39,27 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     known = 0
     for path in files:
         digest = file_digest(path)
-        if digest in telemetry.values() or (digest not in lost and run.archive.catalog.knows_file(digest)):
+        if digest in (*telemetry.values(), *official.values()) or (
+            digest not in lost and run.archive.catalog.knows_file(digest)
+        ):
             run.skip("ingest", path.name, "already ingested: the archive has a file of this content")
             known += 1
-        elif _is_ancillary(path):
+        elif (kind := _kind(path)) == _ANCILLARY:
             _ingest_ancillary(run, path, digest)
         else:
-            telemetry[str(path)] = digest
+            (official if kind == _OFFICIAL else telemetry)[str(path)] = digest
     todo = [jobs.FrameJob(path, run.archive.root, run.clock) for path in telemetry]
     for job, framed in run.fan_out("ingest", jobs.frame, todo, lambda job: Path(job.path).name):
         path = Path(job.path)
         if isinstance(framed, jobs.Framed):
             _register(run, path, telemetry[job.path], framed, have)
-        elif path in paths:
-            run.fail("ingest", path.name, framed.reason)
         else:
-            run.skip("ingest", path.name, framed.reason)
+            _refuse(run, path, path in paths, framed.reason)
+    _ingest_official(run, official, paths)
     if files and not run.counts["files"] and not run.counts["files_restored"] and not known and not run.failed:
         raise MissingFile(
-            f"none of the {len(files)} files is telemetry: {run.skipped[-1]['reason']}",
-            expected="SOC XML, binary, hexadecimal text or level-binary FITS, or L2 ancillary FITS",
+            f"none of the {len(files)} files is telemetry or level 1: {run.skipped[-1]['reason']}",
+            expected="SOC XML, binary, hexadecimal text or level-binary FITS; level-1 FITS; L2 ancillary FITS",
             advice="check the folder",
         )
 
@@ -94,11 +98,29 @@ def file_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _is_ancillary(path: Path) -> bool:
-    """Tell an L2 ancillary FITS by its own header."""
-    with path.open("rb") as stream:
-        head = stream.read(1 << 15)
-    return head.startswith(b"SIMPLE") and b"aux-ephemeris" in head
+def _kind(path: Path) -> str:
+    """Tell FITS by its own header: ancillary, telemetry in level-binary FITS, or an official product."""
+    from stixflow.fits.headers import peek
+
+    cards = peek(path)
+    if any(part in str(cards.get("FILENAME", "")) for part in ("aux-ephemeris", "asp-ephemeris")):
+        return _ANCILLARY
+    return _OFFICIAL if cards and cards.get("LEVEL") != "LB" else _TELEMETRY
+
+
+def _ingest_official(run: Run, official: Mapping[str, str], paths: Sequence[Path]) -> None:
+    todo = [jobs.OfficialJob(path, digest, run.archive.root) for path, digest in official.items()]
+    for job, found in run.fan_out("ingest", jobs.keep_official, todo, lambda job: Path(job.path).name):
+        path = Path(job.path)
+        if isinstance(found, jobs.OfficialFile):
+            _count_file(run, path, register_official(run, path, job.digest, found))
+        else:
+            _refuse(run, path, path in paths, found.reason)
+
+
+def _refuse(run: Run, path: Path, is_named: bool, reason: str) -> None:
+    note = run.fail if is_named else run.skip
+    note("ingest", path.name, reason)
 
 
 def _ingest_ancillary(run: Run, path: Path, digest: str) -> None:

@@ -27,6 +27,13 @@ def format_report(report: Mapping[str, Any]) -> str:
         "done      " + (", ".join(f"{count} {name}" for name, count in report["counts"].items()) or "nothing to do"),
         "seconds   " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["seconds"].items()),
     ]
+    files = report.get("official", {})
+    if any(files.values()):
+        lines.insert(
+            2,
+            f"level 1   {files['files']} files with {files['bins']} bins and {files['counts']} counts in; in cubes "
+            f"{files['used']} bins used, {files['repeated']} repeated, {files['replaced']} replaced",
+        )
     waiting = report["not_decoded_yet"]
     if waiting:
         lines.append("kept, known, not decoded yet  " + ", ".join(f"{n} of ({kind})" for kind, n in waiting.items()))

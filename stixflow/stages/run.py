@@ -21,6 +21,9 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 BALANCE = ("packets_in", "used", "duplicates", "rejected")
+OFFICIAL = ("files", "bins", "counts", "used", "repeated", "replaced", "counts_used")
+"""Official files taken in with their bins and counts; of the partitions built the bins used, repeated in another file,
+and replaced by packets or a later version; and the counts used."""
 
 
 DETECTOR = "snip"
@@ -49,6 +52,8 @@ class Run:
     """How stores are laid out and jobs are batched."""
     balance: Counter[str] = field(default_factory=Counter)
     """Packets of this run: in, used, duplicates, rejected."""
+    official: Counter[str] = field(default_factory=Counter)
+    """Official files of this run, their bins and counts, and what became of the bins."""
     not_decoded: Counter[str] = field(default_factory=Counter)
     """Of the packets used, those of known types that have no cube yet, by type."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -102,6 +107,7 @@ class Run:
             "archive": self.archive.root,
             "tuning": self.tuning.name,
             "balance": {name: self.balance[name] for name in BALANCE},
+            "official": {name: self.official[name] for name in OFFICIAL},
             "not_decoded_yet": dict(sorted(self.not_decoded.items())),
             "counts": dict(sorted(self.counts.items())),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
