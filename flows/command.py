@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ Runs a mission unattended: deliveries are taken in, cubes, flares and images kep
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["_runner"]:
-        serve.run_child(given[1])
+    children: dict[str, Callable[..., None]] = {"_runner": serve.be_runner, "_server": serve.be_server}
+    if given[:1] and given[0] in children:
+        children[given[0]](*given[1:])
         return 0
     try:
         options = _parser().parse_args(given)

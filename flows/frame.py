@@ -8,6 +8,7 @@ goes on.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.parent import end_with_parent
 from stixflow import compute, stages
 from stixflow.archive import Archive, open_archive
 from stixflow.archive.turns import take_turn
@@ -96,6 +98,8 @@ def open_run(
 @contextmanager
 def only_writer(archive: str, catalog: str | None, wait_seconds: float = WAIT_SECONDS) -> Iterator[Archive]:
     """Have the turn of the archive, which is made where there is none, for a ``with`` block."""
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a process of its own, that a runner or a worker has started
+        end_with_parent()
     opened = open_archive(archive, catalog=catalog, create=True)
     try:
         with take_turn(opened.catalog, wait_seconds=wait_seconds):

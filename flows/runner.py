@@ -31,7 +31,7 @@ def run_deployments(site: Site, deployments: Sequence[Deployment], *, poll_secon
 
 
 async def _serve(site: Site, deployments: Sequence[Deployment], poll_seconds: float) -> None:
-    runner = _Runner(name=site.name, query_seconds=poll_seconds, pause_on_shutdown=False)
+    runner = _Runner(name=site.name, query_seconds=poll_seconds, pause_on_shutdown=False, prefetch_seconds=0)
     names: dict[UUID, str] = {}
     for one in deployments:
         names[await runner.aadd_deployment(await _built(one, site))] = one.flow

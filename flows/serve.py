@@ -1,15 +1,15 @@
 """Everything on one host: a Prefect server, unless there is one, and the process that runs the flows.
 
 Both are children of one small process that imports neither, starts each again when it ends by itself, and ends both,
-with all that they have started, when it is told to stop. Where it is killed itself, Linux ends them.
+with all that they have started, when it is told to stop. Where it is killed itself, they end by themselves.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -25,6 +25,7 @@ from typing import Any
 
 from flows.deployments import Deployment, Site
 from flows.environment import prepare
+from flows.parent import end_with_parent
 from stixflow.errors import ArchiveBusy, StixflowError
 
 START_SECONDS = 120.0
@@ -33,8 +34,8 @@ _GLANCE_S = 0.2
 _LONGEST_PAUSE_S = 60.0
 _STEADY_S = 60.0
 """A child that has lived so long is started again at once."""
-_PR_SET_PDEATHSIG = 1
-_FREE_PORT = 0
+_HANDOVER_S = 3.0
+"""How long the server of a killed predecessor may take to end."""
 
 Say = Callable[[str], None]
 
@@ -65,7 +66,6 @@ class Child:
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
         self.started = time.monotonic()
 
@@ -124,10 +124,9 @@ def serve(site: Site, deployments: Sequence[Deployment], *, port: int, poll_seco
 
 
 def _server(state: Path, port: int) -> tuple[Child, str]:
-    port = port if _is_free(port) else _FREE_PORT
-    port = port or _any_port()
+    port = port if _is_free(port, _HANDOVER_S) else _any_port()
     url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "flows", "_server", "--host", "127.0.0.1", "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     # The pages of the server ask the browser's own address for data.
     environment["PREFECT_UI_API_URL"] = url
@@ -214,20 +213,17 @@ def _signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends, however that happens."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
+def _is_free(port: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return True
+        if time.monotonic() > deadline:
             return False
-    return True
+        time.sleep(_GLANCE_S)
 
 
 def _any_port() -> int:
@@ -236,11 +232,19 @@ def _any_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_child(told: str) -> None:
-    """Be the runner: what `serve` starts with what it was told."""
+def be_runner(told: str) -> None:
+    """Be the runner that `serve` has started with what it was told."""
     from flows.deployments import DEPLOYMENTS
     from flows.runner import run_deployments
 
+    end_with_parent()
     given: dict[str, Any] = json.loads(told)
     wanted = [one for one in DEPLOYMENTS if one.flow in given["flows"]]
     run_deployments(Site(**given["site"]), wanted, poll_seconds=given["poll_seconds"])
+
+
+def be_server(*options: str) -> None:
+    """Be the Prefect server that `serve` has started."""
+    end_with_parent()
+    sys.argv = ["prefect", "server", "start", *options]
+    runpy.run_module("prefect", run_name="__main__")
