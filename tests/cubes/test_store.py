@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from stixflow.cubes import files, store
 from stixflow.cubes.model import PRODUCTS, Layout
 from stixflow.cubes.store import count_boxes, delete_store, open_store, verify_store, write_store
+from stixflow.cubes.store.encoding import _blosc
 from stixflow.errors import SchemaError, StoreError, UsageError
 
 TIGHT = {
@@ -106,6 +107,16 @@ class TestRecord:
         same = write_store(tmp_path / "b.zarr", [make_dataset("sci_pixels")])
         other = write_store(tmp_path / "c.zarr", [make_dataset("sci_pixels", seed=1)])
         assert first.digest == same.digest != other.digest
+
+    def test_equal_values_are_equal_bytes_whatever_the_threads(self) -> None:
+        from numcodecs import blosc
+
+        values = np.random.default_rng(1).poisson(300, (57600, 5)).astype("u4")
+        before = blosc.set_nthreads(4)
+        try:
+            assert len({_blosc(4, 3)(values) for _ in range(40)}) == 1
+        finally:
+            blosc.set_nthreads(before)
 
     def test_span_is_half_open_in_bins(self, url: Path) -> None:
         start = np.datetime64("2022-11-09T00:00:00", "ns")

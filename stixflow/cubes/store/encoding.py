@@ -113,7 +113,12 @@ def _blosc(itemsize: int, level: int) -> Any:
     from numcodecs import blosc  # type: ignore[import-untyped]
 
     def encode(values: NDArray[Any]) -> bytes:
-        return bytes(blosc.compress(values, b"zstd", level, blosc.BITSHUFFLE, 0, itemsize))
+        # Threads lay down blocks in the order in which they end: equal values would get other bytes and digests.
+        threads, blosc.use_threads = blosc.use_threads, False
+        try:
+            return bytes(blosc.compress(values, b"zstd", level, blosc.BITSHUFFLE, 0, itemsize))
+        finally:
+            blosc.use_threads = threads
 
     return encode
 
