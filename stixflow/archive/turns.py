@@ -70,6 +70,5 @@ def _file_lock(engine: sa.Engine) -> Iterator[_Try]:
 @contextmanager
 def _postgres_lock(engine: sa.Engine) -> Iterator[_Try]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()  # closed in place of being kept: the lock ends with its session
         yield lambda: bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(_TURN))).scalar())
-        with suppress(sa.exc.SQLAlchemyError):  # a lost connection has lost its locks too
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(_TURN)))
