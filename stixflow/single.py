@@ -73,8 +73,8 @@ def image_file(
         If no honest image can be made of the selection.
     """
     _check_methods(wanted)
-    pixels = _pixels(path)
-    background, name, reason = _choose(pixels, backgrounds, wanted.energy_ranges)
+    pixels = read_pixels(path)
+    background, name, reason = choose_of_files(pixels, backgrounds, wanted.energy_ranges)
     files = {"FLNM_SCI": path.name, "FLNM_BKG": name, "FLNM_EPH": ephemeris.name if ephemeris else ""}
     cards = {keyword: file for keyword, file in files.items() if file}
     places = read_ancillary(ephemeris) if ephemeris else None
@@ -174,7 +174,14 @@ def _image(
     }
 
 
-def _pixels(path: Path) -> xr.Dataset:
+def read_pixels(path: Path) -> xr.Dataset:
+    """Read an official level-1 file of pixel data.
+
+    Raises
+    ------
+    InputFileError
+        If it is another product.
+    """
     dataset = read_level1(path)
     if dataset.attrs["product"] not in ("sci_pixels", "sci_pixel_sums"):
         raise InputFileError(
@@ -183,13 +190,13 @@ def _pixels(path: Path) -> xr.Dataset:
     return dataset
 
 
-def _choose(
+def choose_of_files(
     pixels: xr.Dataset, paths: Sequence[Path], bands: Iterable[tuple[float, float]]
 ) -> tuple[xr.Dataset | None, str, str]:
-    """The background of the best score, its name, and why; one alone is not judged."""
+    """Choose the background of the best score, and return it with its name and the reason; one alone is not judged."""
     if not paths:
         return None, "", ""
-    candidates = [_pixels(path) for path in paths]
+    candidates = [read_pixels(path) for path in paths]
     if len(paths) == 1:
         return candidates[0], paths[0].name, "given"
     rows = pd.DataFrame([_candidate(number, one) for number, one in enumerate(candidates)])

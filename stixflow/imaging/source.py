@@ -28,29 +28,21 @@ SIGNIFICANT_SIGMAS = 5.0
 _LOCATION_SLACK_KEV = 1.0
 _LARGEST_RSUN_ARCSEC = 3450.0
 """Apparent radius of the Sun at the smallest perihelion of the mission, for a spacecraft at an unknown distance."""
+_RULES = "rows", "grids", "amplitude"
+"""Attributes of visibilities that methods go by."""
 
 Selection = tuple[TimeRange, tuple[float, float]]
 """A time range with an energy range in keV."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceImages:
-    """A source, where it is, and its maps."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Where a source is."""
 
     location: Location
     pointing: Pointing | None
     """While the source was located; each map carries its own."""
     observer: Observer | None
-    images: tuple[xr.Dataset, ...]
-    """One stack per method, one map per selection. All are centred on the location: on the same place on the sky where
-    the pointing is known, whatever the spacecraft did meanwhile, else in the STIX frame."""
-    visibilities: xr.Dataset
-    """What the maps were made from."""
-    sources: tuple[tuple[Source, ...], ...]
-    """What is in the maps of each stack."""
-    dropped: tuple[tuple[Selection, str], ...]
-    """Selections without a map, and why."""
-    warnings: tuple[str, ...] = ()
 
     @property
     def hpc(self) -> tuple[float, float] | None:
@@ -71,6 +63,27 @@ class SourceImages:
         scatter = np.nan_to_num(self.pointing.sigma) ** 2 / 2.0
         x, y = np.sqrt(fit + scatter)
         return float(x), float(y)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceImages(_Place):
+    """A source, where it is, and its maps."""
+
+    images: tuple[xr.Dataset, ...]
+    """One stack per method, one map per selection. All are centred on the location: on the same place on the sky where
+    the pointing is known, whatever the spacecraft did meanwhile, else in the STIX frame."""
+    visibilities: xr.Dataset
+    """What the maps were made from."""
+    sources: tuple[tuple[Source, ...], ...]
+    """What is in the maps of each stack."""
+    dropped: tuple[tuple[Selection, str], ...]
+    """Selections without a map, and why."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def time_range(self) -> TimeRange:
+        """From the start of the first to the end of the last bin of the maps."""
+        return TimeRange(*(self.visibilities[name].to_numpy()[i] for name, i in (("time_start", 0), ("time_stop", -1))))
 
 
 def image_source(
@@ -117,13 +130,46 @@ def image_source(
     """
     for method in methods:
         find_method(method)
+    located = locate_source(pixels, selections, background=background, ephemeris=ephemeris, located_in=located_in)
+    (made,) = image_located([located], methods=methods, size=size, pixel=pixel, realisations=realisations)
+    return made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocatedSource(_Place):
+    """A source that is located, and the visibilities of its maps to be."""
+
+    visibilities: xr.Dataset
+    """One image per selection that is worth a map."""
+    pointings: tuple[Pointing | None, ...]
+    """Of every image."""
+    observers: tuple[Observer | None, ...]
+    dropped: tuple[tuple[Selection, str], ...]
+    warnings: tuple[str, ...]
+
+
+def locate_source(
+    pixels: xr.Dataset,
+    selections: Sequence[Selection],
+    *,
+    background: xr.Dataset | None = None,
+    ephemeris: xr.Dataset | None = None,
+    located_in: Selection | None = None,
+) -> LocatedSource:
+    """Locate a source and make the visibilities of its maps, as `image_source` does before it makes the maps.
+
+    Raises
+    ------
+    ImagingError
+        As of `image_source`.
+    """
     when, energies = located_in or selections[0]
     point, place, warnings = _attitude(pixels, ephemeris, when)
     center = None if point is None else hpc_to_stix((0.0, 0.0), point)
     location = locate(
         pixels,
         when,
-        _location_energy(pixels, energies),
+        location_energy(pixels, energies),
         background,
         rsun_arcsec=place.rsun_arcsec if place else _LARGEST_RSUN_ARCSEC,
         center=center,
@@ -141,14 +187,57 @@ def image_source(
             expected="net counts of 5 sigma",
             advice="choose longer intervals or other energies",
         )
-    data, grid = data.isel(image=np.flatnonzero(seen)), Grid(size, pixel)
     warnings = tuple(dict.fromkeys((*warnings, *chain.from_iterable(compress(remarks, seen)))))
     if location.ambiguous:
         warnings = (*warnings, "the location is ambiguous: a source elsewhere fits almost as well")
-    attitudes = tuple(compress(pointings, seen)), tuple(compress(observers, seen))
-    images = tuple(with_attitude(_images(data, grid, method, realisations), *attitudes) for method in methods)
-    sources = tuple(tuple(find_sources(stack)) for stack in images)
-    return SourceImages(location, point, place, images, data, sources, dropped, warnings)
+    return LocatedSource(
+        location, point, place, data.isel(image=np.flatnonzero(seen)), tuple(compress(pointings, seen)),
+        tuple(compress(observers, seen)), dropped, warnings,
+    )  # fmt: skip
+
+
+def image_located(
+    located: Sequence[LocatedSource],
+    *,
+    methods: Sequence[str | Method] = ("clean",),
+    size: int = 129,
+    pixel: float = 2.0,
+    realisations: int = 0,
+) -> list[SourceImages]:
+    """Make the maps of many sources, of different requests even: all together where their data are of one kind.
+
+    Arguments as of `image_source`. The maps are those that each source gets alone, to the rounding of sums that are
+    made in another order.
+    """
+    made: list[SourceImages | None] = [None] * len(located)
+    for members in _alike(located):
+        group = [located[i] for i in members]
+        data, grid = stack([one.visibilities for one in group]), Grid(size, pixel)
+        attitudes = [[item for one in group for item in getattr(one, name)] for name in ("pointings", "observers")]
+        stacks = [with_attitude(_images(data, grid, method, realisations), *attitudes) for method in methods]
+        stop = 0
+        for i, one in zip(members, group, strict=True):
+            start, stop = stop, stop + one.visibilities.sizes["image"]
+            made[i] = _finished(one, [maps.isel(image=slice(start, stop)) for maps in stacks])
+    return [one for one in made if one is not None]
+
+
+def _alike(located: Sequence[LocatedSource]) -> list[list[int]]:
+    """Indices of the sources whose visibilities may be one stack."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, one in enumerate(located):
+        data = one.visibilities
+        key = (*(data[name].to_numpy().tobytes() for name in ("u", "v")), *(data.attrs.get(name) for name in _RULES))
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+def _finished(one: LocatedSource, stacks: Sequence[xr.Dataset]) -> SourceImages:
+    images = tuple(maps.assign_attrs(one.visibilities.attrs | maps.attrs) for maps in stacks)
+    sources = tuple(tuple(find_sources(maps)) for maps in images)
+    return SourceImages(
+        one.location, one.pointing, one.observer, images, one.visibilities, sources, one.dropped, one.warnings
+    )
 
 
 def _centers(
@@ -220,8 +309,8 @@ def _observer_of(pixels: xr.Dataset) -> Observer | None:
         return None
 
 
-def _location_energy(pixels: xr.Dataset, fallback: tuple[float, float]) -> tuple[float, float]:
-    """6-10 keV where bins not much wider cover that."""
+def location_energy(pixels: xr.Dataset, fallback: tuple[float, float]) -> tuple[float, float]:
+    """Energies to locate a source in: 6-10 keV where bins not much wider cover that."""
     pixels = with_energy_shift(pixels)
     try:
         first, stop = covering_energy_bins(pixels, *LOCATION_ENERGY)

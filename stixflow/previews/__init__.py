@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from stixflow.previews.animation import overlay_figure, read_images, write_animation
 from stixflow.previews.image import Mark, SkyImage, image_figure
-from stixflow.previews.lightcurve import lightcurve_figure
-from stixflow.previews.panels import Preview, panels_figure, preview
+from stixflow.previews.lightcurve import lightcurve_figure, pixel_lightcurve
+from stixflow.previews.panels import FitShape, Preview, fit_shape, panels_figure, preview
 from stixflow.previews.report import Picture, write_report
 from stixflow.previews.scripts import ScriptFiles, animation_script, idl_script, python_script
 from stixflow.previews.theme import figure_png
+from stixflow.previews.visibilities import visibility_figure
 
 __all__ = [
+    "FitShape",
     "Mark",
     "Picture",
     "Preview",
@@ -18,14 +20,17 @@ __all__ = [
     "SkyImage",
     "animation_script",
     "figure_png",
+    "fit_shape",
     "idl_script",
     "image_figure",
     "lightcurve_figure",
     "overlay_figure",
     "panels_figure",
+    "pixel_lightcurve",
     "preview",
     "python_script",
     "read_images",
+    "visibility_figure",
     "write_animation",
     "write_report",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from shutil import which
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +14,16 @@ from stixflow.previews.image import Field, SkyImage, draw_image, draw_sun
 from stixflow.previews.theme import THEMES, ThemeName, dress, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.animation import AbstractMovieWriter
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MILLISECONDS = 500
 _DPI = 90
+_MOVIE_INCHES = (6.0, 5.0)
+"""Even numbers of pixels, which MP4 needs."""
+_CONTRASTING = ("#56b4e9", "#e69f00", "#f0e442", "#009e73", "#cc79a7", "#ffffff", "#d55e00")
+"""Colours that colour-blind eyes tell apart (Okabe and Ito)."""
 
 
 def read_images(paths: Sequence[str | Path]) -> list[SkyImage]:
@@ -59,10 +65,12 @@ def write_animation(
     common_scale: bool = False,
     theme: ThemeName = "light",
 ) -> Path:
-    """Write a GIF that shows one image after the other, in the order given, all in the same field of view.
+    """Write an animation of one image after the other, in the order given, all in the same field of view.
 
     Parameters
     ----------
+    path
+        Ends with .gif, or with .mp4, which needs the program ffmpeg: the extra `movie` brings it.
     milliseconds
         How long each image stays.
     common_scale
@@ -71,15 +79,16 @@ def write_animation(
     Raises
     ------
     UsageError
-        If there is no image.
+        If there is no image, the name has another ending, or there is no ffmpeg for an MP4.
     """
-    from matplotlib.animation import PillowWriter
+    from matplotlib import rc_context
 
     field, look = common_field(images), THEMES[theme]
     top = max(float(np.nanmax(image.data)) for image in images) if common_scale else None
-    figure = new_figure(5.6, 4.8, look)
-    writer = PillowWriter(fps=1000.0 / milliseconds)  # type: ignore[arg-type]
-    with writer.saving(figure, str(path), _DPI):
+    writer = _writer(Path(path), milliseconds)
+    program = _ffmpeg() if Path(path).suffix == ".mp4" else "ffmpeg"
+    figure = new_figure(*_MOVIE_INCHES, look)
+    with rc_context({"animation.ffmpeg_path": program}), writer.saving(figure, str(path), _DPI):
         for image in images:
             figure.clear()
             draw_image(figure.add_subplot(), image, look, field=field, top=top)
@@ -87,7 +96,46 @@ def write_animation(
     return Path(path)
 
 
-def _draw_outline(axes: Axes, image: SkyImage, levels: Sequence[float], colour: tuple[float, ...]) -> None:
+def _writer(path: Path, milliseconds: int) -> AbstractMovieWriter:
+    """Writer of a kind of file."""
+    from matplotlib.animation import FFMpegWriter, PillowWriter
+
+    frames_a_second: Any = 1000.0 / milliseconds
+    if path.suffix == ".gif":
+        return PillowWriter(fps=frames_a_second)
+    if path.suffix == ".mp4":
+        # Nothing of the writer's process or time in the file: the same maps give the same bytes.
+        options = ["-pix_fmt", "yuv420p", "-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
+        return FFMpegWriter(fps=frames_a_second, codec="h264", extra_args=options)
+    raise UsageError(f"{path.name} is no animation", expected="a name ending in .gif or .mp4", advice="change the name")
+
+
+def _ffmpeg() -> str:
+    """Program that writes MP4: the one on the path, or that of the package imageio-ffmpeg."""
+    found = which("ffmpeg")
+    if found:
+        return found
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+    except ImportError as error:
+        raise UsageError(
+            "an MP4 needs the program ffmpeg, which is not here",
+            expected="the extra: pip install stixflow[movie], or ffmpeg on the path",
+            advice="install it, or make a GIF",
+        ) from error
+    return str(get_ffmpeg_exe())
+
+
+def _colours(number: int) -> list[Any]:
+    """A few colours as different as can be, or many from early to late."""
+    from matplotlib import colormaps
+
+    if number <= len(_CONTRASTING):
+        return list(_CONTRASTING[:number])
+    return [colormaps["plasma"](place) for place in np.linspace(0.35, 1.0, number)]
+
+
+def _draw_outline(axes: Axes, image: SkyImage, levels: Sequence[float], colour: Any) -> None:
     top = float(np.nanmax(image.data))
     if not top > 0:
         return
@@ -115,14 +163,13 @@ def overlay_figure(
     UsageError
         If there is no image.
     """
-    from matplotlib import colormaps
     from matplotlib.lines import Line2D
 
     field, look = common_field(images), THEMES[theme]
     figure = new_figure(8.4, 5.6, look, layout="compressed")
     axes = figure.add_subplot()
     dress(axes, look)
-    colours = [colormaps["turbo"](place) for place in np.linspace(0.12, 0.92, len(images))]
+    colours = _colours(len(images))
     axes.set_facecolor("#10141a")
     axes.set_aspect("equal")
     axes.set_xlim(*field[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 GRID_STEP_DEG = 10
 COLOUR_MAP = "inferno"
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Array = NDArray[np.float64]
 
@@ -40,6 +42,8 @@ class SkyImage:
     observer: Observer
     title: str = ""
     unit: str = ""
+    beam: float = 0.0
+    """FWHM of the CLEAN beam, arcsec; 0 for images without one."""
 
     @classmethod
     def of_header(cls, data: ArrayLike, header: Mapping[str, Any], *, title: str = "") -> SkyImage:
@@ -68,6 +72,7 @@ class SkyImage:
             observer=Observer(distance, number["HGLN_OBS"], number["HGLT_OBS"], float(apparent_radius(distance))),
             title=title or _title(header),
             unit=str(header.get("BUNIT", "")),
+            beam=float(header.get("CLN_BEAM", 0.0)),
         )
 
     @classmethod
@@ -197,6 +202,7 @@ def draw_image(
     draw_sun(axes, image.observer)
     _draw_contours(axes, image, contour_levels)
     _draw_marks(axes, marks)
+    _draw_beam(axes, image)
     _draw_locator(axes, image.observer)
     axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
     axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
@@ -209,7 +215,17 @@ def draw_image(
     bar.outline.set_visible(False)
     bar.ax.yaxis.get_offset_text().set(color=look.faint, fontsize=8)
     if image.unit:
-        bar.set_label(image.unit, color=look.faint, fontsize=8)
+        bar.set_label(unit_text(image.unit), color=look.faint, fontsize=8)
+
+
+def unit_text(unit: str) -> str:
+    """Write a unit as people do: ``ct / (s cm2)`` as counts s⁻¹ cm⁻²."""
+    over, _, under = unit.partition(" / ")
+    powers = [re.fullmatch(r"([A-Za-z]+)(\d*)", part) for part in under.strip("()").split()]
+    if not all(powers):
+        return unit
+    parts = [f"{found[1]}⁻{(found[2] or '1').translate(_RAISED)}" for found in powers if found]
+    return " ".join(["counts" if over == "ct" else over, *parts])
 
 
 def _draw_pixels(axes: Axes, image: SkyImage, brightest: float | None = None) -> AxesImage:
@@ -252,12 +268,17 @@ def draw_sun(axes: Axes, observer: Observer) -> None:
     for longitude in np.arange(-180, 180, GRID_STEP_DEG):
         x, y = heliographic_to_hpc(np.full(721, longitude), fine / 2, observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
-        _label_line(axes, x, y, f"{longitude:d}°", "x")
+        _label_line(axes, x, y, _degrees(int(longitude), "EW"), "x")
     for latitude in np.arange(-80, 90, GRID_STEP_DEG):
         x, y = heliographic_to_hpc(observer.hgln_deg + fine, np.full(721, latitude), observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
-        _label_line(axes, x, y, f"{latitude:d}°", "y")
+        _label_line(axes, x, y, _degrees(int(latitude), "SN"), "y")
     axes.add_patch(Circle((0, 0), observer.rsun_arcsec, fill=False, color="white", linewidth=1.1, alpha=0.9))
+
+
+def _degrees(value: int, sides: str) -> str:
+    """Write a heliographic angle as astronomers do: N10, E60; Stonyhurst longitudes count from the Earth."""
+    return f"{sides[value > 0] if value else sides[1]}{abs(value)}"
 
 
 def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "y"]) -> None:
@@ -302,6 +323,19 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
     if marks:
         box = {"facecolor": "black", "framealpha": 0.45, "edgecolor": "none"}
         axes.legend(loc="lower right", markerscale=0.65, fontsize=7.5, labelcolor="white", **box)
+
+
+def _draw_beam(axes: Axes, image: SkyImage) -> None:
+    """Show the width of the CLEAN beam in the lower left corner, where it is small beside the field."""
+    from matplotlib.patches import Circle
+
+    (left, right), low = axes.get_xlim(), axes.get_ylim()[0]
+    if not 0 < image.beam < 0.3 * (right - left):
+        return
+    reach = image.beam / 2 + 0.03 * (right - left)
+    axes.add_patch(Circle((left + reach, low + reach), image.beam / 2, facecolor="#ffffff55", edgecolor="white"))
+    place = left + reach + 0.6 * image.beam, low + reach
+    axes.text(*place, f"beam {image.beam:.0f}″", color="white", fontsize=7, va="center")
 
 
 def _draw_locator(axes: Axes, observer: Observer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELLED_FLARES = 14
-_GAP_FACTOR = 2.5
+BAND_EDGES = (4.0, 10.0, 15.0, 25.0, 50.0, 84.0)
+"""Energies of the quick-look light curves, keV."""
+_GAP_BINS = 1.5
+_SMOOTHED_BELOW_S = 8.0
 
 
 def lightcurve_figure(
@@ -58,12 +62,42 @@ def draw_lightcurve(
     _finish(axes, lightcurve, look, title, unlabelled=without)
 
 
+def pixel_lightcurve(pixels: xr.Dataset) -> xr.Dataset:
+    """Light curve of pixel data: counts of all detectors in the bands of the quick-look curves that they reach.
+
+    Parameters
+    ----------
+    pixels
+        A `sci_pixels` or `sci_pixel_sums`; energies that were not received leave a gap in their band.
+
+    Returns
+    -------
+    Dataset with the variables of a `ql_lightcurve` that are drawn.
+    """
+    low, high = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
+    counts = pixels["counts"].to_numpy().sum(axis=(2, 3), dtype=np.float64)
+    counts[~pixels["observed"].to_numpy()] = np.nan
+    chosen = [(low >= a) & (high <= b) for a, b in pairwise(BAND_EDGES)]
+    there = [band for band in chosen if band.any()] or [np.ones(low.size, dtype=np.bool_)]
+    return xr.Dataset(
+        {
+            "counts": (("time", "energy"), np.stack([counts[:, band].sum(axis=1) for band in there], axis=1)),
+            "timedel": ("time", pixels["timedel"].to_numpy()),
+            "rcr": ("time", pixels["rcr"].to_numpy()),
+            "energy_low": ("energy", [low[band].min() for band in there]),
+            "energy_high": ("energy", [high[band].max() for band in there]),
+        },
+        coords={"time": pixels["time"].to_numpy()},
+    )
+
+
 def _draw_bands(axes: Axes, lightcurve: xr.Dataset, look: Theme) -> None:
     """Draw what was counted faintly, and its mean over a minute on top."""
     counted = lightcurve["counts"].to_numpy() / lightcurve["timedel"].to_numpy()[:, None]
     edges = list(zip(lightcurve["energy_low"].to_numpy(), lightcurve["energy_high"].to_numpy(), strict=True))
     times, rates = _with_breaks(lightcurve, counted)
-    means = _with_breaks(lightcurve, smooth(counted.T).T)[1] if len(counted) else rates
+    is_fine = len(counted) > 0 and np.median(lightcurve["timedel"].to_numpy()) < _SMOOTHED_BELOW_S
+    means = _with_breaks(lightcurve, smooth(counted.T).T)[1] if is_fine else rates
     for band, (low, high) in enumerate(edges):
         colour, front = look.bands[band % len(look.bands)], len(edges) - band
         axes.plot(times, rates[:, band], linewidth=0.5, alpha=0.3, color=colour, zorder=front)
@@ -80,8 +114,8 @@ def _with_breaks(
     positive = np.where(rates > 0, rates, np.nan)
     if len(times) < 2:
         return times, positive
-    steps = np.diff(times) / np.timedelta64(1, "s")
-    after = np.flatnonzero(steps > _GAP_FACTOR * np.median(seconds)) + 1
+    between = np.diff(times) / np.timedelta64(1, "s") - (seconds[1:] + seconds[:-1]) / 2
+    after = np.flatnonzero(between > _GAP_BINS * np.median(seconds)) + 1
     middle = times[after - 1] + (times[after] - times[after - 1]) / 2
     return np.insert(times, after, middle), np.insert(positive, after, np.nan, axis=0)
 

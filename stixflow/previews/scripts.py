@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
-from typing import Literal
 
 import stixflow
 from stixflow.ephemeris import hpc_to_stix
 from stixflow.errors import UsageError
-from stixflow.previews.panels import METHODS, Preview
+from stixflow.previews.panels import FitShape, Preview
 from stixflow.time import iso
-
-FitShape = Literal["circle", "ellipse", "multi"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +26,7 @@ class ScriptFiles:
     """Level-1 pixel data of a quiet time; empty for none."""
 
 
-def python_script(
-    shown: Preview, files: ScriptFiles, *, methods: Sequence[str] = METHODS, size: int = 129, pixel: float = 2.0
-) -> str:
+def python_script(shown: Preview, files: ScriptFiles) -> str:
     """Python script that makes the maps of a preview again, writes them as FITS files, and draws them."""
     return _fill(
         "preview.py.txt",
@@ -41,9 +36,10 @@ def python_script(
         start=str(shown.time_range.start),
         stop=str(shown.time_range.stop),
         energies=repr(tuple(map(float, shown.energy_range))),
-        methods=repr(tuple(methods)),
-        size=str(size),
-        pixel=repr(float(pixel)),
+        methods="".join(f"    {method!r},\n" for method in shown.methods),
+        imports=", ".join(sorted(type(method).__name__ for method in shown.methods)),
+        size=str(shown.size),
+        pixel=repr(shown.pixel),
     )
 
 
@@ -51,13 +47,14 @@ def idl_script(
     shown: Preview,
     files: ScriptFiles,
     *,
-    source_type: FitShape = "circle",
+    source_type: FitShape | None = None,
     locating_energies: tuple[float, float] = (6.0, 10.0),
 ) -> str:
     """IDL script for the ground software, as the data centre makes them, every input filled in.
 
     `sun_center` is the centre of the Sun in the STIX frame by the same pointing as in the maps of stixflow; the offsets
-    are its negative, as in the template of the mission.
+    are its negative, as in the template of the mission. The shape of the fit is that of the preview if not given; for a
+    loop, which that routine does not take, an ellipse.
 
     Raises
     ------
@@ -72,6 +69,7 @@ def idl_script(
             advice="choose a background",
         )
     x, y = hpc_to_stix((0.0, 0.0), point).tolist()
+    shape = source_type or shown.shape
     numbers = {
         "b0": place.hglt_deg, "l0": place.hgln_deg, "rsun": place.rsun_arcsec, "dsun": place.distance_m,
         "roll_angle": point.roll, "sun_center_x": x, "sun_center_y": y,
@@ -85,7 +83,7 @@ def idl_script(
         start=iso(shown.time_range.start),
         stop=iso(shown.time_range.stop),
         pointing=point.source,
-        source_type=source_type,
+        source_type=shape if shape != "loop" else "ellipse",
         **{name: _double(value) for name, value in numbers.items()},
     )
 
@@ -99,7 +97,8 @@ def _double(value: float) -> str:
 def animation_script(maps: Sequence[str], *, output: str = "animation.gif", milliseconds: int = 500) -> str:
     """Python script that makes an animation and an overlay of maps, FITS files that lie beside it."""
     names = "".join(f"    {name!r},\n" for name in maps)
-    return _fill("animation.py.txt", maps=names, output=repr(output), milliseconds=str(milliseconds))
+    install = "pip install stixflow[movie]" if output.endswith(".mp4") else "pip install stixflow"
+    return _fill("animation.py.txt", maps=names, install=install, output=repr(output), milliseconds=str(milliseconds))
 
 
 def _fill(name: str, **values: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from stixflow.errors import UsageError
 from stixflow.previews import SkyImage, overlay_figure, write_animation
-from stixflow.previews.animation import common_field
+from stixflow.previews.animation import _colours, common_field
 
 
 def shifted(image: SkyImage, x: float, **more: object) -> SkyImage:
@@ -45,6 +46,47 @@ def test_every_image_is_a_frame_and_the_source_moves(image: SkyImage, tmp_path: 
     assert len({frame.shape for frame in shown}) == 1
     changes = [np.argmax(np.median(np.sort(later - first, axis=0)[-9:], axis=0)) for first, later in pairwise(shown)]
     assert changes[0] < changes[1]
+
+
+def movie_frames(path: Path) -> np.ndarray:
+    """All frames of an MP4, (frame, y, x, 3), and how many a second."""
+    import imageio_ffmpeg
+
+    reader = imageio_ffmpeg.read_frames(str(path))
+    told = next(reader)
+    assert told["fps"] == 5.0
+    width, height = told["size"]
+    return np.array([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
+
+
+def test_a_movie_shows_what_the_gif_shows(image: SkyImage, tmp_path: Path) -> None:
+    images = [shifted(image, x) for x in (0.0, 40.0, 80.0)]
+    movie = write_animation(tmp_path / "a.mp4", images, milliseconds=200)
+    still = frames(write_animation(tmp_path / "a.gif", images, milliseconds=200))
+    moving = movie_frames(movie).mean(axis=3)
+    assert len(moving) == len(still)
+    for one, other in zip(moving, still, strict=True):
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
+    again = write_animation(tmp_path / "b.mp4", images, milliseconds=200)
+    assert movie.read_bytes() == again.read_bytes()
+
+
+def test_without_ffmpeg_the_extra_is_named(image: SkyImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(UsageError, match=r"stixflow\[movie\]"):
+        write_animation(tmp_path / "a.mp4", [image])
+    with pytest.raises(UsageError, match=r"a name ending in \.gif or \.mp4"):
+        write_animation(tmp_path / "a.avi", [image])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_few_outlines_contrast_and_many_go_from_early_to_late() -> None:
+    few, many = _colours(3), _colours(12)
+    assert len(set(few)) == 3
+    light = [0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue, _ in many]
+    assert light == sorted(light)
+    assert light[0] > 0.2
 
 
 def test_a_common_scale_dims_the_faint(image: SkyImage, tmp_path: Path) -> None:

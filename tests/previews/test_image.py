@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.patches import Circle
 
 from stixflow.ephemeris import R_SUN_M
 from stixflow.errors import InputFileError, UsageError
 from stixflow.previews import Mark, SkyImage, figure_png, image_figure
+from stixflow.previews.image import unit_text
 
 ANGLE = np.deg2rad(93.7)
 HEADER = {
@@ -112,3 +117,32 @@ def test_an_empty_image_has_no_contour(image: SkyImage) -> None:
 def test_no_image_no_figure() -> None:
     with pytest.raises(UsageError, match="no image"):
         image_figure([])
+
+
+def test_the_beam_is_drawn_where_there_is_one(image: SkyImage) -> None:
+    def circles(one: SkyImage) -> list[float]:
+        return [patch.get_width() for patch in image_figure(one).axes[0].patches if isinstance(patch, Circle)]
+
+    assert circles(replace(image, beam=20.0)) == [2 * image.observer.rsun_arcsec, 20.0]
+    assert circles(image) == [2 * image.observer.rsun_arcsec]
+    assert SkyImage.of_header(np.zeros((2, 2)), HEADER | {"CLN_BEAM": 14.0}).beam == 14.0
+
+
+def test_the_grid_is_named_as_on_the_sun(image: SkyImage) -> None:
+    texts = {text.get_text() for text in image_figure(image, field_of_view=900).axes[0].texts}
+    assert {"S10", "S20"} <= texts
+    assert all(re.fullmatch(r"[NSEW]\d{1,3}", text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("ct / (s cm2 keV arcsec2)", "counts s⁻¹ cm⁻² keV⁻¹ arcsec⁻²"),
+        ("ct / (s cm2 keV)", "counts s⁻¹ cm⁻² keV⁻¹"),
+        ("ct / s", "counts s⁻¹"),
+        ("ct", "counts"),
+        ("photons cm!u-2!n / asec!u-2", "photons cm!u-2!n / asec!u-2"),
+    ],
+)
+def test_units_read_as_people_write_them(unit: str, text: str) -> None:
+    assert unit_text(unit) == text

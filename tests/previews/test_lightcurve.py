@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from matplotlib.dates import num2date
 
-from stixflow.previews import figure_png, lightcurve_figure
+from stixflow.previews import figure_png, lightcurve_figure, pixel_lightcurve
 
 
 def test_bands_flares_and_the_attenuator_are_shown(lightcurve: xr.Dataset, flares: pd.DataFrame) -> None:
@@ -48,3 +48,21 @@ def test_only_the_brightest_are_named(lightcurve: xr.Dataset) -> None:
 def test_a_nearly_empty_curve_can_be_drawn(bins: int, lightcurve: xr.Dataset, flares: pd.DataFrame) -> None:
     figure = lightcurve_figure(lightcurve.isel(time=slice(bins)), flares.head(0), theme="dark")
     assert figure_png(figure).startswith(b"\x89PNG")
+
+
+def test_pixel_data_give_a_curve_of_the_same_bands(real_inputs: dict[str, xr.Dataset]) -> None:
+    pixels = real_inputs["pixels"]
+    curve = pixel_lightcurve(pixels)
+    assert curve["energy_low"].values.tolist()[:2] == [4.0, 10.0]
+    low, high = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
+    chosen = (low >= 4) & (high <= 10)
+    assert curve["counts"][:, 0].values.tolist() == pixels["counts"][:, chosen].sum(axis=(1, 2, 3)).values.tolist()
+    axes = lightcurve_figure(curve).axes[0]
+    assert axes.get_legend().get_texts()[0].get_text() == "4–10 keV"
+    assert not np.isnan(axes.lines[0].get_ydata()).any()
+    lost = pixels.copy()
+    lost["observed"] = lost["observed"].copy()
+    lost["observed"][3, np.flatnonzero(chosen)[0]] = False
+    counts = pixel_lightcurve(lost)["counts"]
+    assert np.isnan(counts[3, 0])
+    assert np.isfinite(counts[3, 1])

@@ -33,7 +33,7 @@ def run(script: Path, folder: Path) -> str:
 
 def test_the_python_script_makes_the_same_maps(real_preview: Preview, files: ScriptFiles, tmp_path: Path) -> None:
     script = tmp_path / "again.py"
-    script.write_text(python_script(real_preview, files, size=65, pixel=4.0))
+    script.write_text(python_script(real_preview, files))
     said = run(script, tmp_path / "out")
     assert str(real_preview.source.hpc) in said
     for stack, image in zip(real_preview.source.images, real_preview.images, strict=True):
@@ -46,7 +46,7 @@ def test_the_python_script_makes_the_same_maps(real_preview: Preview, files: Scr
 
 def test_the_idl_script_has_every_input(real_preview: Preview) -> None:
     short = ScriptFiles("signal.fits", "place.fits", "quiet.fits")
-    text = idl_script(real_preview, short, source_type="ellipse")
+    text = idl_script(real_preview, short)
     place, point = real_preview.source.observer, real_preview.source.pointing
     assert place is not None
     assert point is not None
@@ -63,6 +63,8 @@ def test_the_idl_script_has_every_input(real_preview: Preview) -> None:
     assert values["start_utc"] == "'2022-11-09T07:20:24.000'"
     assert values["end_utc"] == "'2022-11-09T07:21:04.000'"
     assert values["vis_fwdfit_source_type"] == "'ellipse'"
+    assert "source_type='multi'" in idl_script(real_preview, short, source_type="multi")
+    assert "source_type='ellipse'" in idl_script(real_preview, short, source_type="loop")
     assert {"sun_center_x", "sun_center_y", "bp_fname", "full_disk_bp_fname", "em_fname", "clean_fname"} <= set(values)
     assert "x_offset_arcsec=-sun_center_x\ny_offset_arcsec=-sun_center_y\n" in text
     call = text[text.index("stx_image_reconstruct, ") :]

@@ -40,14 +40,27 @@ def test_the_preview_of_a_flare(
     assert list(told["left_out"]) == ["80-84keV"]
     animation = told["animation"]
     assert 2 <= len(animation["maps"]) <= 4
-    with Image.open(out / animation["gif"]) as gif:
+    with Image.open(out / animation["movie"]) as gif:
         assert getattr(gif, "n_frames", 1) == len(animation["maps"])
+    headers = [fits.getheader(out / name) for name in made["maps"]]
+    assert [header["ALG_USED"] for header in headers] == ["BP", "CLEAN", "EM", "FORWARD_FIT"]
+    assert headers[3]["FIT_KIND"] == "('ellipse',)"
+    assert headers[1]["FLNM_SCI"] == told["inputs"][0]
+    assert headers[1]["FLNM_BKG"] == told["background"]["name"] == told["inputs"][1]
+    assert any(told["background"]["reason"] in line for line in headers[1]["HISTORY"])
     times = [fits.getheader(out / name)["DATE-BEG"] for name in animation["maps"]]
     assert times == sorted(times)
     with Image.open(out / made["panels"]) as panels:
         assert panels.size[0] > 1200
-    named = [*told["inputs"], *animation["maps"], *(animation[name] for name in ("gif", "overlay", "script"))]
-    assert {path.name for path in out.iterdir()} == {*named, made["panels"], made["python"], made["idl"]}
+    named = [
+        *told["inputs"],
+        *animation["maps"],
+        *(animation[name] for name in ("movie", "overlay", "script")),
+        *made["maps"],
+    ]
+    assert {path.name for path in out.iterdir()} == {
+        *named, *(made[name] for name in ("panels", "visibilities", "python", "idl"))
+    }  # fmt: skip
     for name in told["inputs"][:2]:
         assert name in (out / made["idl"]).read_text()
     monkeypatch.chdir(tmp_path)
@@ -56,6 +69,36 @@ def test_the_preview_of_a_flare(
     again = [float(number) for number in said.split("(")[-1].rstrip(")").split(", ")]
     assert again == pytest.approx(made["hpc_arcsec"], abs=1e-6)
     assert fits.getheader("map_em.fits")["ALG_USED"] == "EM"
+
+
+def test_the_preview_of_official_files(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = shared / "data/flares_202211", tmp_path / "out"
+    paths = [next((folder / "pixel_data").glob(f"*_{request}-*.fits")) for request in ("2211091049", "2211098157")]
+    places = folder / "ephemeris/solo_L2_stix-aux-ephemeris_20221109_V01.fits"
+    code = cli.main(
+        ["preview", str(paths[0]), "--background", str(paths[1]), "--ephemeris", str(places), "--output", str(out),
+         "--time-range", "2022-11-09T07:18/2022-11-09T07:26", "--energy-range", "4-10", "--frames", "3",
+         "--shape", "circle", "--json"]
+    )  # fmt: skip
+    told = json.loads(capsys.readouterr().out)
+    assert code == 0
+    (made,) = told["previews"]
+    assert told["background"] == {"name": paths[1].name, "reason": "given"}
+    assert fits.getheader(out / made["maps"][3])["FIT_KIND"] == "('circle',)"
+    assert (out / made["panels"]).stat().st_size > 100_000
+    script = (out / made["python"]).read_text()
+    assert repr(str(paths[0])) in script
+    assert len(told["animation"]["maps"]) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--output", "out"], ["a.fits", "--flare", "1"], ["--flare", "1", "--ephemeris", "e.fits"], ["a.fits"]],
+)
+def test_data_come_from_one_place(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["preview", "--output", str(tmp_path / "out"), "--json", *arguments]) == 2
+    assert "preview --help" in json.loads(capsys.readouterr().out)["error"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_shown(processed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
