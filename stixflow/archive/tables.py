@@ -22,6 +22,8 @@ SCHEMA_VERSION = 3
 
 _BUSY_MS = 60_000
 _RETRY_MS = 20
+_RESTART_S = 30.0
+"""How long a server that was there before is waited for: it may be starting again."""
 _WRITER_LOCK = 0x53544958
 """Key of the PostgreSQL lock that writers take in turn, as SQLite's do by `BEGIN IMMEDIATE`."""
 
@@ -253,7 +255,7 @@ def open_database(url: str) -> sa.Engine:
     StoreError
         If a newer stixflow made it.
     """
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
         _tune_sqlite(engine)
     else:
@@ -262,7 +264,7 @@ def open_database(url: str) -> sa.Engine:
         with writing(engine) as connection:
             _metadata.create_all(connection)
             _migrate(connection)
-    return engine
+    return engine.execution_options(stixflow_waits=engine.dialect.name != "sqlite")
 
 
 @contextmanager
@@ -274,7 +276,7 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     StoreError
         If the database stays locked, cannot be reached, or has no room.
     """
-    with _told(), engine.connect() as connection:
+    with _told(), _connected(engine) as connection:
         connection = connection.execution_options(stixflow_writes=True)
         if engine.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="READ COMMITTED")
@@ -287,8 +289,20 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Open one transaction in which every query sees the same moment; errors as `writing`."""
-    with _told(), engine.connect() as connection, connection.begin():
+    with _told(), _connected(engine) as connection, connection.begin():
         yield connection
+
+
+def _connected(engine: sa.Engine) -> sa.Connection:
+    """Connect; a server that does not answer now, and did when the catalog was opened, is asked again for a while."""
+    deadline = time.monotonic() + (_RESTART_S if engine.get_execution_options().get("stixflow_waits") else 0.0)
+    while True:
+        try:
+            return engine.connect()
+        except sa.exc.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(10 * _RETRY_MS / 1000)
 
 
 @contextmanager
