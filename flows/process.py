@@ -27,6 +27,7 @@ def run_process(
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
     tuning: str | None = None,
+    methods: Sequence[str] = (),
     engine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the flow in this process and return its report; `engine` are arguments of `compute.open_engine`.
@@ -50,6 +51,7 @@ def run_process(
             tuple(clock_kernels),
             redate,
             tuning,
+            tuple(methods),
         )
     return report
 
@@ -70,6 +72,7 @@ def process_flow() -> Any:
         clock_kernels: tuple[str, ...] = (),
         redate: bool = False,
         tuning: str | None = None,
+        methods: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         with (
             compute.open_engine(**engine) as pool,
@@ -83,6 +86,7 @@ def process_flow() -> Any:
                 clock_kernels=clock_kernels,
                 redate=redate,
                 tuning=tuning,
+                methods=methods,
             ) as run,
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():

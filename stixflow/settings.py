@@ -35,6 +35,9 @@ class Settings(BaseModel):
     clock_kernels: tuple[str, ...] = Field(
         (), description="SPICE clock kernel (.tsc) and leap seconds (.tls), or their folder, that date what is ingested"
     )
+    methods: tuple[Literal["bp", "clean", "em", "mem_ge", "forward_fit"], ...] = Field(
+        ("bp", "clean", "em", "forward_fit"), min_length=1, description="how flares are imaged: see docs/imaging.md"
+    )
     inbox: str | None = Field(None, description="folder or s3:// prefix that scheduled runs take deliveries from")
     settle_seconds: float = Field(10.0, ge=0, description="a file of the inbox is whole when unchanged for so long")
     notify: tuple[str, ...] = Field(
@@ -52,6 +55,12 @@ class Settings(BaseModel):
     def _split_paths(cls, value: object) -> object:
         """Read several paths from one text, as from the environment."""
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _split_methods(cls, value: object) -> object:
+        """Read several methods from one text, with commas between."""
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("notify", mode="before")
     @classmethod

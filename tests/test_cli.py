@@ -179,7 +179,7 @@ def test_ingest_then_process_then_status(stixflow: Command, delivery: Path, proc
     assert "of" in told.err
     told = stixflow("status", "--archive", root, "--json")
     assert told.json["products"]["ql_lightcurve"]["partitions"] == 2
-    assert (told.json["flares"], told.json["images"], told.json["quarantined"]) == (1, 4, 0)
+    assert (told.json["flares"], told.json["images"], told.json["quarantined"]) == (1, 8, 0)
     assert [run["command"] for run in told.json["runs"]] == ["stixflow process", "stixflow ingest"]
     assert published(root) == published(processed)
     assert "ql_lightcurve" in stixflow("status", "--archive", root).out

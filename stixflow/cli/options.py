@@ -138,6 +138,23 @@ def method_of(options: argparse.Namespace) -> str:
     return load_settings(detector=getattr(options, "method", None)).detector
 
 
+def add_methods(parser: argparse.ArgumentParser) -> None:
+    """Add how flares are imaged."""
+    parser.add_argument(
+        "--methods",
+        metavar="METHOD,...",
+        help="how flares are imaged: of bp, clean, em, mem_ge, forward_fit; default the setting methods, or "
+        "bp,clean,em,forward_fit; maps made with others are made anew",
+    )
+
+
+def methods_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the imaging methods that the option, the setting `methods` or the default names."""
+    from stixflow.settings import load_settings
+
+    return load_settings(methods=getattr(options, "methods", None)).methods
+
+
 def add_paths(parser: argparse.ArgumentParser) -> None:
     """Add the input files."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="telemetry or ephemeris files, or folders of them")

@@ -14,6 +14,7 @@ from stixflow.cli.options import (
     add_container,
     add_engine,
     add_method,
+    add_methods,
     add_paths,
     add_tuning,
     archive_place,
@@ -21,6 +22,7 @@ from stixflow.cli.options import (
     command,
     engine_of,
     method_of,
+    methods_of,
     natural,
     positive,
     tuning_of,
@@ -88,6 +90,7 @@ def _process(options: argparse.Namespace) -> int:
         progress=progress(options),
         detector=method_of(options),
         tuning=tuning_of(options),
+        methods=methods_of(options),
         **clock_of(options),
     )
     return _finish(options, report)
@@ -112,6 +115,7 @@ def process_here(options: argparse.Namespace, stages: Sequence[str]) -> Mapping[
             command=" ".join(["stixflow", options.command]),
             detector=method_of(options),
             tuning=tuning_of(options),
+            methods=methods_of(options),
             **clock_of(options),
         )
 
@@ -153,6 +157,7 @@ def add_process(commands: Any) -> None:
     add_archive(parser)
     add_engine(parser)
     add_method(parser)
+    add_methods(parser)
     add_clock(parser)
     add_tuning(parser)
 

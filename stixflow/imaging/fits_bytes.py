@@ -97,13 +97,11 @@ def table_hdu(name: str, columns: Sequence[Column], **cards: Any) -> bytes:
 
 
 def card(keyword: str, value: Any, comment: str = "") -> str:
-    """One card, 80 characters, or several where the text is too long for one."""
+    """One card, 80 characters, or several where the text is too long for one; a comment may be cut."""
     text = f"{keyword:8}= {_value_text(value)}"
-    if comment and len(text) + len(comment) + 3 <= _CARD:
-        text = f"{text} / {comment}"
-    elif comment or len(text) > _CARD or len(keyword) > 8 or not text.isascii():
+    if len(text) > _CARD or len(keyword) > 8 or not (text + comment).isascii():
         return _card_by_astropy(keyword, value, comment)
-    return text.ljust(_CARD)
+    return f"{text} / {comment}"[:_CARD].ljust(_CARD) if comment else text.ljust(_CARD)
 
 
 def _card_by_astropy(keyword: str, value: Any, comment: str) -> str:

@@ -299,4 +299,6 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
 def _plain_value(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, tuple) and value and all(isinstance(one, tuple) and isinstance(one[0], str) for one in value):
+        return ", ".join("+".join(one) for one in value)
     return "none" if value is None else str(value) if isinstance(value, tuple) else value

@@ -8,7 +8,7 @@ sees the catalog.
 from stixflow.jobs.build import BuildJob, Built, build
 from stixflow.jobs.detect import Detected, DetectJob, detect
 from stixflow.jobs.frame import UNDECODED, AncillaryFile, Framed, FrameJob, NotTelemetry, frame, keep_ancillary
-from stixflow.jobs.image import Imaged, ImageJob, image
+from stixflow.jobs.image import Imaged, ImageJob, NotImaged, image, image_together
 from stixflow.jobs.official import (
     HEADER_CLOCK,
     NotOfficial,
@@ -31,6 +31,7 @@ __all__ = [
     "Framed",
     "ImageJob",
     "Imaged",
+    "NotImaged",
     "NotOfficial",
     "NotTelemetry",
     "OfficialBooks",
@@ -41,6 +42,7 @@ __all__ = [
     "detect",
     "frame",
     "image",
+    "image_together",
     "keep_ancillary",
     "keep_official",
 ]

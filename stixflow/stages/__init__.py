@@ -66,6 +66,7 @@ def run_stages(
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
     tuning: str | Path | None = None,
+    methods: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run the named stages without Prefect and return the report of the run."""
     if "ingest" in names:
@@ -80,6 +81,7 @@ def run_stages(
         clock_kernels=clock_kernels,
         redate=redate,
         tuning=tuning,
+        methods=methods,
     ) as run:
         stages = bind(run, paths)
         for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,11 @@ from stixflow.time import TimeRange
 
 ENERGY_RANGES = ((4.0, 10.0), (16.0, 28.0))
 """Bands of the mission's preview images, keV."""
-METHODS = ("bp", "clean")
+METHODS = ("bp", "clean", "em", "forward_fit")
+"""Methods of the mission's preview images; "mem_ge" is the other one that there is."""
 _STAGE = "images"
+_TOGETHER = 8
+"""Flares whose maps are reconstructed as one stack (docs/decisions.md, "Flares are imaged by eight")."""
 
 
 def make_images(run: Run) -> None:
@@ -31,7 +34,7 @@ def make_images(run: Run) -> None:
     kept = kept_of(run.archive.root, [image["path"] for image in made])
     lost = {image["flare_id"] for image in made if image["path"] not in kept}
     imaged = {flare_id: digest for flare_id, digest in catalog.done(_STAGE).items() if flare_id not in lost}
-    plan = _Plan(run.archive, run.run_id)
+    plan = _Plan(run.archive, run.run_id, run.methods or METHODS)
     todo, digests = [], {}
     for flare in catalog.flares():
         job, digest = plan.job(flare)
@@ -40,8 +43,27 @@ def make_images(run: Run) -> None:
         if imaged.get(job.flare_id) != digest:
             todo.append(job)
             digests[job.flare_id] = digest
-    for job, result in run.fan_out(_STAGE, jobs.image, todo, lambda job: f"flare {job.flare_id}"):
-        _record(run, job, result, digests[job.flare_id])
+    for job, result in _imaged(run, todo):
+        if isinstance(result, jobs.NotImaged):
+            run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
+        else:
+            _record(run, job, result, digests[job.flare_id])
+
+
+def _imaged(run: Run, todo: Sequence[jobs.ImageJob]) -> Iterator[tuple[jobs.ImageJob, jobs.Imaged | jobs.NotImaged]]:
+    """Yield every flare with what came of it; where some that went together were lost, each of them goes alone."""
+    size = min(max(len(todo) // (2 * run.pool.slots), 1), _TOGETHER)
+    groups = [tuple(todo[start : start + size]) for start in range(0, len(todo), size)]
+    lost: list[tuple[jobs.ImageJob, ...]] = []
+    for group, results in run.fan_out(_STAGE, jobs.image_together, groups, _label, lost=lost):
+        yield from zip(group, results, strict=True)
+    alone = [(job,) for group in lost for job in group]
+    for group, results in run.fan_out(_STAGE, jobs.image_together, alone, _label):
+        yield from zip(group, results, strict=True)
+
+
+def _label(group: Sequence[jobs.ImageJob]) -> str:
+    return f"flare {' '.join(job.flare_id for job in group)}"
 
 
 def flare_job(archive: Archive, flare_id: str) -> jobs.ImageJob:
@@ -57,7 +79,7 @@ def flare_job(archive: Archive, flare_id: str) -> jobs.ImageJob:
         raise NotFound(
             f"there is no flare {flare_id!r}", expected="one of the flare list", advice="see `stixflow flares`"
         )
-    job, _ = _Plan(archive, "").job(flare)
+    job, _ = _Plan(archive, "", METHODS).job(flare)
     if job is None:
         raise NotFound(
             f"no pixel data of the peak of flare {flare_id}",
@@ -90,9 +112,9 @@ def _record(run: Run, job: jobs.ImageJob, result: jobs.Imaged, digest: str) -> N
 class _Plan:
     """Which request, background and ephemeris go with a flare, from one reading of the catalog."""
 
-    def __init__(self, archive: Archive, run_id: str) -> None:
+    def __init__(self, archive: Archive, run_id: str, methods: tuple[str, ...]) -> None:
         catalog = archive.catalog
-        self.archive, self.run_id = archive, run_id
+        self.archive, self.run_id, self.methods = archive, run_id, methods
         self.requests = catalog.partitions("sci_pixels")
         self.ephemeris = {partition.key: partition for partition in catalog.partitions("ephemeris")}
         # Sorted by start, as the catalog gives them: the few that may hold a moment are found without asking all.
@@ -125,7 +147,7 @@ class _Plan:
             root=self.archive.root,
             run_id=self.run_id,
             energy_ranges=ENERGY_RANGES,
-            methods=METHODS,
+            methods=self.methods,
         )
         inputs = [part.digest for part in (request, background, ephemeris) if part]
         settings = f"{job.start} {job.stop} {job.energy_ranges} {job.methods}"

@@ -50,6 +50,8 @@ class Run:
     """Make cubes anew that another clock dated."""
     tuning: Tuning = UNTUNED
     """How stores are laid out and jobs are batched."""
+    methods: tuple[str, ...] = ()
+    """How flares are imaged; none: by `stages.METHODS`."""
     balance: Counter[str] = field(default_factory=Counter)
     """Packets of this run: in, used, duplicates, rejected."""
     official: Counter[str] = field(default_factory=Counter)
@@ -80,8 +82,13 @@ class Run:
         function: Callable[[Item], Value],
         items: Sequence[Item],
         label: Callable[[Item], str],
+        *,
+        lost: list[Item] | None = None,
     ) -> Iterator[tuple[Item, Value]]:
-        """Yield each item with its value as they end; an item that failed becomes a line of the report."""
+        """Yield each item with its value as they end; an item that failed becomes a line of the report.
+
+        Where `lost` is given, items that failed go there instead.
+        """
         fitting, refused = refuse_too_large(items, self.pool)
         for item, reason in refused:
             self.fail(stage, label(item), reason, kind="MemoryRefused")
@@ -95,6 +102,8 @@ class Run:
             item = fitting[outcome.index]
             if outcome.ok:
                 yield item, cast(Value, outcome.value)
+            elif lost is not None:
+                lost.append(item)
             else:
                 kind, message = _told(outcome)
                 self.fail(stage, label(item), message, kind=kind)
@@ -137,6 +146,7 @@ def open_run(
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
     tuning: str | Path | None = None,
+    methods: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block.
 
@@ -148,11 +158,14 @@ def open_run(
         Make cubes anew that were dated by another clock.
     tuning
         A profile of measured layouts and batches, as for `read_tuning`; none: as the data model says.
+    methods
+        How flares are imaged, as in `stages.METHODS`, which are the default.
     """
     clock = _clock(clock_kernels)  # before an archive is made
     tuned = UNTUNED if tuning is None else read_tuning(tuning)
     archive = open_archive(root, catalog=catalog, create=True)
     run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR, clock, redate, tuned)
+    run.methods = tuple(methods)
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
     try:

@@ -126,8 +126,54 @@ def test_without_ephemeris_nothing_is_claimed_on_the_sun(job: jobs.ImageJob, tmp
 
 def test_the_same_job_gives_the_same_images(job: jobs.ImageJob) -> None:
     first, second = jobs.image(job), jobs.image(job)
-    assert [row["path"] for row in first.images] == [row["path"] for row in second.images]
+    assert [(row["path"], row["digest"]) for row in first.images] == [
+        (row["path"], row["digest"]) for row in second.images
+    ]
     assert first.location == second.location
+
+
+ALL_METHODS = ("bp", "clean", "em", "mem_ge", "forward_fit")
+
+
+def test_flares_together_get_the_maps_that_each_gets_alone(job: jobs.ImageJob, tmp_path: Path) -> None:
+    first = replace(job, methods=ALL_METHODS, root=str(tmp_path / "alone"))
+    second = replace(first, flare_id="later", energy_ranges=BANDS[:1], peak=job.peak + np.timedelta64(60, "s"))
+    alone = [jobs.image(one) for one in (first, second)]
+    group = [replace(one, root=str(tmp_path / "together")) for one in (first, second)]
+    together = jobs.image_together(group)
+    for one, other in zip(alone, together, strict=True):
+        assert isinstance(other, jobs.Imaged)
+        assert (one.location, one.skipped) == (other.location, other.skipped)
+        assert [row["image_id"] for row in one.images] == [row["image_id"] for row in other.images]
+        assert {row["method"] for row in one.images} == set(ALL_METHODS)
+        for row in one.images:
+            with (
+                fits.open(tmp_path / "alone" / row["path"]) as left,
+                fits.open(tmp_path / "together" / row["path"]) as right,
+            ):
+                np.testing.assert_allclose(left[0].data, right[0].data, rtol=1e-4, atol=1e-5 * left[0].data.max())
+                assert left[0].header["REQ_ID"] == right[0].header["REQ_ID"]
+                assert left[0].header["CRVAL1"] == right[0].header["CRVAL1"]
+
+
+def test_a_flare_that_cannot_be_imaged_does_not_keep_others_from_it(job: jobs.ImageJob, tmp_path: Path) -> None:
+    job = replace(job, methods=("bp",))
+    lost = replace(job, pixels=str(tmp_path / "nowhere.zarr"), flare_id="lost")
+    outside = replace(job, energy_ranges=((50.0, 84.0),), flare_id="outside")
+    made = jobs.image_together([lost, job, outside])
+    assert isinstance(made[0], jobs.NotImaged)
+    assert "nowhere.zarr" in made[0].error
+    assert isinstance(made[1], jobs.Imaged)
+    assert len(made[1].images) == 2
+    assert made[2] == jobs.Imaged((), {}, jobs.image(outside).skipped)
+
+
+def test_maps_of_a_fit_say_what_was_fitted(job: jobs.ImageJob, tmp_path: Path) -> None:
+    for row in jobs.image(replace(job, methods=("forward_fit",))).images:
+        header = fits.getheader(tmp_path / row["path"])
+        assert header["FIT_KIND"] in ("circle", "ellipse", "circle+circle")
+        assert header["FIT_DOF"] in (44, 42, 40)
+        assert header["FIT_RULE"] == "bic"
 
 
 def test_a_lost_store_is_an_error_not_an_empty_image(job: jobs.ImageJob, tmp_path: Path) -> None:

@@ -184,10 +184,10 @@ def test_images_of_a_flare_that_is_no_longer_found_are_withdrawn(archive_copy: P
     ((day, _),) = [(p.id, p.key) for p in catalog.partitions("ql_lightcurve") if p.key == DAYS[1]]
     kept = {key: value for key, value in flare.items() if key not in ("day", "run_id")}
     catalog.replace_flares(day, [kept | {"flare_id": "2206160059"}])
-    assert process(archive_copy, stages=("images",))["counts"] == {"flares_imaged": 1, "images": 4}
+    assert process(archive_copy, stages=("images",))["counts"] == {"flares_imaged": 1, "images": 8}
     assert {image["flare_id"] for image in catalog.images()} == {"2206160059"}
     catalog.replace_flares(day, [kept])
-    assert process(archive_copy, stages=("images",))["counts"] == {"flares_imaged": 1, "images": 4}
+    assert process(archive_copy, stages=("images",))["counts"] == {"flares_imaged": 1, "images": 8}
     assert {image["flare_id"] for image in catalog.images()} == {"2206160100"}
 
 

@@ -1,0 +1,48 @@
+"""The stage that images flares: its methods, and what becomes of flares that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stixflow import jobs, stages
+from stixflow.archive import open_archive
+from stixflow.compute import Serial
+from stixflow.stages import images
+
+
+def _run(root: Path, **options: Any) -> dict[str, Any]:
+    return stages.run_stages(("images",), [], root=str(root), pool=Serial(), command="test", **options)
+
+
+def test_other_methods_make_the_maps_anew_and_the_same_ones_do_not(archive_copy: Path) -> None:
+    assert _run(archive_copy)["counts"] == {}
+    assert _run(archive_copy, methods=("mem_ge",))["counts"] == {"flares_imaged": 1, "images": 2}
+    made = open_archive(archive_copy).images()
+    assert set(made["method"]) == {"mem_ge"}
+    assert _run(archive_copy, methods=("mem_ge",))["counts"] == {}
+
+
+def test_flares_of_a_lost_group_go_alone(archive_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = open_archive(archive_copy)
+    job = replace(images.flare_job(archive, str(archive.flares()["flare_id"][0])), methods=("bp",))
+    todo = [replace(job, flare_id=name) for name in ("a", "b", "poison", "c", "d", "e")]
+    sizes = []
+
+    def image_together(group: Sequence[jobs.ImageJob]) -> tuple[jobs.Imaged | jobs.NotImaged, ...]:
+        sizes.append(len(group))
+        if any(one.flare_id == "poison" for one in group):
+            raise MemoryError("the worker is gone")
+        return tuple(jobs.Imaged((), {}) for _ in group)
+
+    monkeypatch.setattr(jobs, "image_together", image_together)
+    with stages.open_run(str(archive_copy), pool=Serial(), command="test") as run:
+        made = [one.flare_id for one, _ in images._imaged(run, todo)]
+        failed = run.failed
+    assert sorted(made) == ["a", "b", "c", "d", "e"]
+    assert sizes == [3, 3, 1, 1, 1]
+    assert [(note["item"], note["kind"]) for note in failed] == [("flare poison", "MemoryError")]
