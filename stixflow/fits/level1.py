@@ -27,6 +27,7 @@ from stixflow.telemetry.compression import dtype_of, unpack_skm
 
 _SHIFT_ENDED = np.datetime64("2021-12-09T14:00:00", "ns")
 _SEQUENCE_MASK = 0xFFFF
+_RAW_LEVELS = ("L0", "LB")
 
 
 def read_level1(path: str | Path, *, run: int | None = None) -> xr.Dataset:
@@ -195,6 +196,15 @@ _SSID_OF_NAME = {
 
 def _kind(file: StixFile) -> tuple[str, int]:
     """Tell product and SSID (of housekeeping, the SID) from the header, for files without one from the name in it."""
+    level = str(file.keyword("LEVEL") or "L1")
+    if level in _RAW_LEVELS:
+        raise InputFileError(
+            f"{file.name} is a file of level {level}",
+            expected="level 1, of which the counts are decompressed and the times UTC",
+            advice="fetch the level-1 file of the same data"
+            if level == "L0"
+            else "read it as telemetry (stixflow.telemetry)",
+        )
     given = f"{file.keyword('FILENAME') or ''} {file.name}"
     by_name = next((ssid for part, ssid in _SSID_OF_NAME.items() if part in given), None)
     ssid = file.keyword("SSID") or by_name

@@ -282,10 +282,8 @@ def _dated(cube: xr.Dataset, clock: Clock) -> xr.Dataset:
     uncertain = round(float(clock.uncertainty(scet).max()), 6)
     if clock == ANCHOR_CLOCK:
         return cube.assign_attrs(clock=HEADER_CLOCK, clock_uncertainty_s=uncertain)
-    attrs = {"clock": clock.name, "clock_uncertainty_s": uncertain}
-    return cube.assign({name: cube[name].copy(data=times) for name, times in _times(cube, clock).items()}).assign_attrs(
-        attrs
-    )
+    times = {name: cube[name].variable.copy(data=values) for name, values in _times(cube, clock).items()}
+    return cube.assign(times).assign_attrs(clock=clock.name, clock_uncertainty_s=uncertain)
 
 
 def _times(cube: xr.Dataset, clock: Clock) -> dict[str, NDArray[np.datetime64]]:
