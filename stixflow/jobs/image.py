@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -49,6 +48,8 @@ class ImageJob:
     run_id: str
     energy_ranges: tuple[tuple[float, float], ...]
     methods: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    """What the maps are made of, by content: the same inputs give the same file, whichever run makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +155,7 @@ def _write(job: ImageJob, located: _Located, source: SourceImages) -> Imaged:
         for stack, found in zip(source.images, source.sources, strict=True)
         for index in range(stack.sizes["image"])
     ]
-    store = open_files(job.root)
-    for path, blob in files.items():
-        store.write(path, blob)
+    open_files(job.root).write(files)
     return Imaged(tuple(rows), located.row, located.skipped)
 
 
@@ -278,7 +277,7 @@ def _image_row(
     day = str(job.peak.astype("datetime64[D]")).replace("-", "/")
     path = f"images/{day}/{job.flare_id}/{job.run_id}/{image_id}.fits"
     extra = {"FLARE_ID": (job.flare_id, "UTC minute of the peak"), "BKG_REQ": (job.background_id, "background request")}
-    history = [f"pixel data: {Path(job.pixels).name}", f"background: {job.background_reason}"]
+    history = [*job.inputs, f"background: {job.background_reason}"]
     blob = files[check_path(path)] = map_bytes(stack, index, extra=extra, history=history, sources=found)
     names = ("x_hpc", "y_hpc", "sidelobe_ratio", "is_ambiguous", "background_request", "background_reason")
     return {

@@ -132,6 +132,7 @@ class _Plan:
             return None, ""
         background, reason = self._background(request)
         ephemeris = self.ephemeris.get(pd.Timestamp(flare["peak"]).strftime("%Y-%m-%d"))
+        parts = [part for part in (request, background, ephemeris) if part]
         url = self.archive.url
         job = jobs.ImageJob(
             flare_id=str(flare["flare_id"]),
@@ -148,8 +149,9 @@ class _Plan:
             run_id=self.run_id,
             energy_ranges=ENERGY_RANGES,
             methods=self.methods,
+            inputs=tuple(f"{part.product} {part.key}, SHA-256 {part.digest}" for part in parts),
         )
-        inputs = [part.digest for part in (request, background, ephemeris) if part]
+        inputs = [part.digest for part in parts]
         settings = f"{job.start} {job.stop} {job.energy_ranges} {job.methods}"
         return job, input_digest([*inputs, settings])
 
