@@ -44,7 +44,7 @@ def test_the_preview_of_a_flare(
         assert getattr(gif, "n_frames", 1) == len(animation["maps"])
     headers = [fits.getheader(out / name) for name in made["maps"]]
     assert [header["ALG_USED"] for header in headers] == ["BP", "CLEAN", "EM", "FORWARD_FIT"]
-    assert headers[3]["FIT_KIND"] == "('ellipse',)"
+    assert headers[3]["FIT_KIND"] == "ellipse"
     assert headers[1]["FLNM_SCI"] == told["inputs"][0]
     assert headers[1]["FLNM_BKG"] == told["background"]["name"] == told["inputs"][1]
     assert any(told["background"]["reason"] in line for line in headers[1]["HISTORY"])
@@ -84,7 +84,7 @@ def test_the_preview_of_official_files(shared: Path, tmp_path: Path, capsys: pyt
     assert code == 0
     (made,) = told["previews"]
     assert told["background"] == {"name": paths[1].name, "reason": "given"}
-    assert fits.getheader(out / made["maps"][3])["FIT_KIND"] == "('circle',)"
+    assert fits.getheader(out / made["maps"][3])["FIT_KIND"] == "circle"
     assert (out / made["panels"]).stat().st_size > 100_000
     script = (out / made["python"]).read_text()
     assert repr(str(paths[0])) in script
