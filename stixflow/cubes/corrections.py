@@ -1,12 +1,14 @@
 """Level-1 corrections: named steps that change what the packets say, recorded in the attribute ``corrections``.
 
-=======================  ==========================================================================================
-``calibration_units``    live time of SSID 41 is in milliseconds, quiet time in microseconds (made by the builder)
-``missing_detectors``    requests that began within a time in which detectors 9 and 10 (indices 8, 9) were not
-                         recorded although the masks name them: their mask bits are cleared, unless they have counts
-``shifted_durations``    requests before 2021-12-09 in bins of the shortest length: durations are one row late on
-                         board; they are moved, and the first and last bins, which have none, are dropped
-=======================  ==========================================================================================
+=========================  ========================================================================================
+``calibration_units``      live time of SSID 41 is in milliseconds, quiet time in microseconds (made by the builder)
+``missing_detectors``      requests that began within a time in which detectors 9 and 10 (indices 8, 9) were not
+                           recorded although the masks name them: their mask bits are cleared, unless they have counts
+``shifted_durations``      requests before 2021-12-09 in bins of the shortest length: durations are one row late on
+                           board; they are moved, and the first and last bins, which have none, are dropped
+``overlapping_durations``  official files give the last bin of some packets a length that reaches over the next bin: it
+                           ends where that one begins
+=========================  ========================================================================================
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
 from stixflow.time import TICKS_PER_SECOND, Scet, Utc, scet_to_utc
@@ -22,6 +25,7 @@ from stixflow.time import TICKS_PER_SECOND, Scet, Utc, scet_to_utc
 CALIBRATION_UNITS = "calibration_units"
 MISSING_DETECTORS = "missing_detectors"
 SHIFTED_DURATIONS = "shifted_durations"
+OVERLAPPING_DURATIONS = "overlapping_durations"
 
 _NOT_RECORDED = (659_318_490 << 16, 668_863_556 << 16)
 """Onboard times of the first and last request without the two detectors."""
@@ -90,21 +94,40 @@ def _shift_durations(dataset: xr.Dataset, to_utc: Callable[[Scet], Utc]) -> xr.D
         return None
     duration = dataset["timedel"].values[:-2]
     kept = dataset.isel(time=slice(1, -1))
+    return _with_durations(kept, duration, to_utc)
+
+
+def _with_durations(dataset: xr.Dataset, duration: NDArray[np.float64], to_utc: Callable[[Scet], Utc]) -> xr.Dataset:
+    scet = dataset["scet"].values
     half = np.rint(duration * (TICKS_PER_SECOND / 2)).astype(np.int64)
+    centre = dataset["time_start"].values + (to_utc(scet + half) - to_utc(scet))
     # Variables without coordinates: assigning arrays would align them by their old times.
-    time = kept["time"].variable.copy(data=to_utc(kept["scet"].values + half))
-    return kept.assign_coords(time=time).assign(timedel=kept["timedel"].variable.copy(data=duration))
+    time = dataset["time"].variable.copy(data=centre)
+    return dataset.assign_coords(time=time).assign(timedel=dataset["timedel"].variable.copy(data=duration))
+
+
+def _cut_durations(dataset: xr.Dataset, to_utc: Callable[[Scet], Utc]) -> xr.Dataset | None:
+    """End a bin where the next one begins, if that is before its centre."""
+    step = np.diff(dataset["scet"].values) / TICKS_PER_SECOND
+    duration = dataset["timedel"].values.copy()
+    reaching = np.flatnonzero(step < duration[:-1] / 2)
+    if not reaching.size or (step[reaching] <= 0).any():
+        return None
+    duration[reaching] = np.round(step[reaching], 2)
+    return _with_durations(dataset, duration, to_utc)
 
 
 REQUEST_CORRECTIONS: dict[str, Callable[[xr.Dataset, Callable[[Scet], Utc]], xr.Dataset | None]] = {
     MISSING_DETECTORS: _clear_missing_detectors,
     SHIFTED_DURATIONS: _shift_durations,
+    OVERLAPPING_DURATIONS: _cut_durations,
 }
 """Corrections of science requests by name; each returns None where it does not apply."""
 
 __all__ = [
     "CALIBRATION_UNITS",
     "MISSING_DETECTORS",
+    "OVERLAPPING_DURATIONS",
     "REQUEST_CORRECTIONS",
     "SHIFTED_DURATIONS",
     "correct",

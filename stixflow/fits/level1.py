@@ -1,4 +1,4 @@
-"""Official level-1 products as Datasets of the data model.
+"""Official products as Datasets, those of level 1 as Datasets of the data model.
 
 Three generations of files are read: L1A of the data centre (2020, 2021), V01 and V02 of the instrument pipeline. They
 differ in the names of columns, the unit of times, whether the energy table is trimmed, and in what is kept once a
@@ -19,6 +19,7 @@ from stixflow.cubes.assemble import assemble
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import InputFileError, StixflowError
 from stixflow.fits._columns import Arrays
+from stixflow.fits._higher import higher_reader
 from stixflow.fits._quick_look import read_background, read_flareflag, read_lightcurve, read_spectra, read_variance
 from stixflow.fits._reading import StixFile, open_stix
 from stixflow.fits._science import read_pixel_sums, read_pixels, read_spectrogram, read_visibilities
@@ -31,7 +32,7 @@ _RAW_LEVELS = ("L0", "LB")
 
 
 def read_level1(path: str | Path, *, run: int | None = None) -> xr.Dataset:
-    """Read an official level-1 file of a product of the data model.
+    """Read an official file of the instrument: level 1 of every product, and what is made of it.
 
     Parameters
     ----------
@@ -46,7 +47,9 @@ def read_level1(path: str | Path, *, run: int | None = None) -> xr.Dataset:
     did not send are left out; pixels that were not sent are zero and not in `pixel_mask`. Attributes give the request,
     the place of the spacecraft (`dsun_m`, `hgln_deg`, `hglt_deg`, `rsun_arcsec`, where the file has them) and
     `bin_shift`: whether times and counts are shifted by one bin against each other ("none", "corrected", "possible"),
-    as in requests before 2021-12-09.
+    as in requests before 2021-12-09. Of ephemeris files the product `ephemeris`; of flare lists (L3) `flare_list`, one
+    entry a flare in the columns of `stixflow.flares`; of energy calibrations (CAL) `cal_energy`, gain, offset and
+    energies of every pixel.
 
     Raises
     ------
@@ -56,7 +59,8 @@ def read_level1(path: str | Path, *, run: int | None = None) -> xr.Dataset:
         If the file holds several calibration runs and none was chosen.
     """
     with open_stix(path) as file:
-        return _read(file, run)
+        higher = higher_reader(file)
+        return _guarded(file, lambda: _read(file, run) if higher is None else higher(file, Path(path)))
 
 
 def read_every(path: str | Path, *, name: str | None = None) -> list[xr.Dataset]:
@@ -73,29 +77,39 @@ def read_every(path: str | Path, *, name: str | None = None) -> list[xr.Dataset]
         As `read_level1`.
     """
     with open_stix(path, name=name) as file:
+        if higher_reader(file) is not None:
+            raise InputFileError(
+                f"{file.name} is a product beyond level 1, of which no cube is made",
+                expected="level 1, or the daily ephemeris",
+                advice="open it with stixflow.fits.read_level1",
+            )
         product, _ = _kind(file)
         runs = len(file.table("DATA").column("time")) if product == "cal_spectrum" else 1
-        return [_read(file, run if product == "cal_spectrum" else None) for run in range(runs)]
+        return [_guarded(file, partial(_read, file, run if product == "cal_spectrum" else None)) for run in range(runs)]
+
+
+def _guarded(file: StixFile, read: Callable[[], xr.Dataset]) -> xr.Dataset:
+    try:
+        return read()
+    except StixflowError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError, OSError) as error:
+        raise InputFileError(
+            f"{file.name} cannot be read ({type(error).__name__}: {error})",
+            expected="columns of the shapes and types of the official files",
+            advice="fetch the file again, or report it with its name",
+        ) from error
 
 
 def _read(file: StixFile, run: int | None) -> xr.Dataset:
     product, ssid = _kind(file)
     build = partial(read_calibration, run=run) if product == "cal_spectrum" else _READERS[product, ssid]
-    try:
-        if not len(file.table("DATA").column("time")):
-            raise InputFileError(f"{file.name} holds no data", expected="one row or more", advice="leave it out")
-        arrays = _widened(_sorted(file, product, build(file)))
-        request = _request(file) if PRODUCTS[product].partition == "request" else {}
-        attrs = {"ssid": ssid, **_attributes(file), **request}
-        return assemble(product, arrays, level=str(file.keyword("LEVEL") or "L1"), attrs=attrs)
-    except StixflowError:
-        raise
-    except (ValueError, TypeError, LookupError, ArithmeticError, OSError) as error:
-        raise InputFileError(
-            f"{file.name} is no {product} file that can be read ({type(error).__name__}: {error})",
-            expected="columns of the shapes and types of the official files",
-            advice="fetch the file again, or report it with its name",
-        ) from error
+    if not len(file.table("DATA").column("time")):
+        raise InputFileError(f"{file.name} holds no data", expected="one row or more", advice="leave it out")
+    arrays = _widened(_sorted(file, product, build(file)))
+    request = _request(file) if PRODUCTS[product].partition == "request" else {}
+    attrs = {"ssid": ssid, **_attributes(file), **request}
+    return assemble(product, arrays, level=str(file.keyword("LEVEL") or "L1"), attrs=attrs)
 
 
 def _widened(arrays: Arrays) -> Arrays:
@@ -208,11 +222,18 @@ def _kind(file: StixFile) -> tuple[str, int]:
     given = f"{file.keyword('FILENAME') or ''} {file.name}"
     by_name = next((ssid for part, ssid in _SSID_OF_NAME.items() if part in given), None)
     ssid = file.keyword("SSID") or by_name
-    if ssid not in _PRODUCTS or "_stix-aux-" in given:
+    if ssid not in _PRODUCTS:
         raise InputFileError(
-            f"{file.name} is a product that is not read (SSID {ssid or 'not given'})",
+            f"{file.name} is {_guess(file)} that is not read (SSID {ssid or 'not given'})",
             expected="a level-1 product: quick look (SSID 30-34), science data (20-24), calibration (41), status (43), "
-            "housekeeping",
+            "housekeeping; ephemeris, a flare list (L3), or an energy calibration (CAL)",
             advice="give one of these",
         )
     return _PRODUCTS[int(ssid)], int(ssid)
+
+
+def _guess(file: StixFile) -> str:
+    """Say what a file of another kind seems to be."""
+    if {"RATE", "SPECRESP MATRIX", "SPECTRUM"} & set(file.tables):
+        return "an OSPEX spectrum or response"
+    return "an image map" if file.header.get("NAXIS") == 2 else "a product"

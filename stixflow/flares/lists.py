@@ -95,7 +95,8 @@ def read_official(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise MissingFile(f"{path} is not there", expected="a flare list", advice="check the path")
     with path.open("rb") as stream:
-        is_fits = stream.read(6) == b"SIMPLE"
+        head = stream.read(6)
+    is_fits = head == b"SIMPLE" or head[:2] == b"\x1f\x8b"
     table = _from_fits(path) if is_fits else _from_csv(path)
     table = table.sort_values(["peak", "flare_id"], ignore_index=True)
     table.attrs = {"origin": path.name, "energy_bands": [list(band) for band in BANDS_KEV]}
@@ -132,7 +133,9 @@ def _read_csv(path: Path, dtype: Mapping[str, Any]) -> pd.DataFrame:
 def _from_fits(path: Path) -> pd.DataFrame:
     from astropy.io import fits
 
-    with fits.open(path) as hdus:
+    from stixflow.fits.headers import checked
+
+    with fits.open(checked(path)) as hdus:
         data = next(
             (hdu.data for hdu in hdus[1:] if "peak_UTC" in getattr(hdu, "columns", fits.ColDefs([])).names), None
         )

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.archive.layout import day_key, join_url, request_key, run_key
-from stixflow.cubes.corrections import MISSING_DETECTORS, correct
+from stixflow.cubes.corrections import MISSING_DETECTORS, OVERLAPPING_DURATIONS, correct
 from stixflow.cubes.files import local_copy
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import BalanceError, InputFileError, StixflowError, StoreError
 from stixflow.jobs.kept import write_kept
-from stixflow.time import ANCHOR_CLOCK, TICKS_PER_SECOND, Clock, TimeRange, iso, scet_to_utc
+from stixflow.time import ANCHOR_CLOCK, TICKS_PER_SECOND, Clock, TimeRange, iso
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,7 +111,7 @@ def _read(path: Path, name: str | None = None) -> list[xr.Dataset]:
     from stixflow.cubes.check import find_problems
     from stixflow.fits.level1 import read_every
 
-    cubes = read_every(path, name=name)
+    cubes = [_corrected(cube) for cube in read_every(path, name=name)]
     for cube in cubes:
         problems = find_problems(cube)
         if problems:
@@ -122,6 +122,12 @@ def _read(path: Path, name: str | None = None) -> list[xr.Dataset]:
                 advice="use a later version of the file",
             )
     return cubes
+
+
+def _corrected(cube: xr.Dataset) -> xr.Dataset:
+    """Correct requests as those of telemetry are, and what only their files have wrong."""
+    is_request = PRODUCTS[str(cube.attrs["product"])].partition == "request"
+    return correct(cube, (OVERLAPPING_DURATIONS, MISSING_DETECTORS)) if is_request else cube
 
 
 def _bins(cube: xr.Dataset) -> int:
@@ -205,9 +211,6 @@ def read_inputs(
     found = [cube for parts in cubes for cube in parts if _key(cube, product) == key]
     found.sort(key=lambda cube: int(cube.attrs.get("box", 0)))
     bins, counts = sum(map(_bins, found)), sum(map(_amount, found))
-    if PRODUCTS[product].partition == "request":
-        to_utc = scet_to_utc if clock == ANCHOR_CLOCK else clock.utc
-        found = [correct(cube, (MISSING_DETECTORS,), to_utc=to_utc) for cube in found]
     made = [_labelled(cube, inputs, complete=True, missing=[]) for cube in found]
     return made, OfficialBooks(bins, counts, bins, counts)
 

@@ -219,16 +219,9 @@ def test_energy_tables_equal_those_of_the_synthetic_data(shared):
     assert_allclose(edges[..., 1:-1], truth["e_edges_actual"], rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "data/flares_202211/ephemeris/solo_L2_stix-aux-ephemeris_20221109_V01.fits",
-        "data/spectrograms/stx_spectrum_20210908_1712.fits",
-    ],
-)
-def test_other_products_are_refused_by_name(shared, name):
-    with pytest.raises(InputFileError, match=r"not read .*Expected: a level-1 product"):
-        read_level1(shared / name)
+def test_other_products_are_refused_by_name(shared):
+    with pytest.raises(InputFileError, match=r"OSPEX spectrum .*not read .*Expected: a level-1 product"):
+        read_level1(shared / "data/spectrograms/stx_spectrum_20210908_1712.fits")
 
 
 def test_repeated_times_are_refused(shared):
