@@ -4,7 +4,8 @@
 
 FITS are official level-1 pixel files (xray-cpd) or light curves. First the size of the store that `stixflow` writes
 beside the file and its gzip, and the CPU time to open it and read its counts, beside astropy and, where it is there,
-stixpy. Then each cube is written by Zarr in memory with every layout and codec: size, CPU time to write, to read all,
+stixpy; and the wall time to write it without syncing, synced in one pass as `stixflow` does, and object by object.
+Then each cube is written by Zarr in memory with every layout and codec: size, CPU time to write, to read all,
 to read a minute of all energies and one energy of all times, and the objects that it takes. Best of three.
 """
 
@@ -22,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -33,6 +35,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
+from stixflow.cubes import durable
+from stixflow.cubes import files as store_files
 from stixflow.cubes.store import open_store, write_store
 from stixflow.fits import read_level1
 
@@ -92,7 +96,7 @@ def _sizes(path: Path, dataset: xr.Dataset) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "a.zarr"
         record = write_store(place, [dataset])
-        seconds = {"store_ms": _best(lambda: open_store(place)["counts"].values)}
+        seconds = {"store_ms": _best(lambda: open_store(place)["counts"].values)} | _syncing(Path(folder), dataset)
     seconds["astropy_ms"] = _best(lambda: _read_astropy(path))
     if importlib.util.find_spec("stixpy"):
         seconds["stixpy_ms"] = _best(lambda: _read_stixpy(path))
@@ -106,6 +110,23 @@ def _sizes(path: Path, dataset: xr.Dataset) -> dict[str, Any]:
         "objects": record.n_objects,
         **seconds,
     }
+
+
+def _syncing(folder: Path, dataset: xr.Dataset) -> dict[str, float]:
+    """Return what it costs that a store survives a loss of power: wall time, medians, in turns."""
+    ways: dict[str, Callable[[list[Path]], object]] = {
+        "wall_ms_written": lambda _: None,
+        "wall_ms_synced": durable.survive,
+        "wall_ms_each_synced": durable._sync_each,
+    }
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(15):
+        for name, way in ways.items():
+            with patch.object(store_files, "survive", lambda paths, way=way: way(list(paths))):
+                started = time.perf_counter()
+                write_store(folder / f"{name}{number}.zarr", [dataset])
+                took[name].append((time.perf_counter() - started) * 1e3)
+    return {name: round(float(np.median(values)), 1) for name, values in took.items()}
 
 
 def _read_astropy(path: Path) -> object:

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,12 @@ _RESTART_S = 30.0
 """How long a server that was there before is waited for: it may be starting again."""
 _WRITER_LOCK = 0x53544958
 """Key of the PostgreSQL lock that writers take in turn, as SQLite's do by `BEGIN IMMEDIATE`."""
+_TURN_OF_WRITERS = sa.text(
+    f"SELECT pg_advisory_xact_lock({_WRITER_LOCK}), set_config('synchronous_commit',"
+    " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,"
+    " true)"
+)
+"""Waits for that lock; what is committed then survives a loss of power, whatever is usual at that server."""
 
 # SQLite counts up only in a column of the type INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
@@ -271,24 +278,34 @@ def open_database(url: str) -> sa.Engine:
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Open one transaction that may write: committed at the end of the block, or not at all; one at a time.
 
+    Inside of a block of `together` it is a part of that one, which alone is taken back if it fails.
+
     Raises
     ------
     StoreError
         If the database stays locked, cannot be reached, or has no room.
     """
+    if (joined := _joined(engine)) is not None:
+        with _told(), joined.begin_nested():
+            yield joined
+        return
     with _told(), _connected(engine) as connection:
         connection = connection.execution_options(stixflow_writes=True)
         if engine.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
             if engine.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
+                connection.execute(_TURN_OF_WRITERS)
             yield connection
 
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Open one transaction in which every query sees the same moment; errors as `writing`."""
+    if (joined := _joined(engine)) is not None:
+        with _told():
+            yield joined
+        return
     with _told(), _connected(engine) as connection, connection.begin():
         yield connection
 
@@ -303,6 +320,28 @@ def _connected(engine: sa.Engine) -> sa.Connection:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(10 * _RETRY_MS / 1000)
+
+
+@contextmanager
+def together(engine: sa.Engine) -> Iterator[None]:
+    """Make all that this thread reads and writes in a ``with`` block one transaction: one commit, one wait for the disk.
+
+    Other writers wait for its end, so nothing slow belongs into it.
+    """
+    with writing(engine) as connection:
+        token = _shared.set((engine, connection))
+        try:
+            yield
+        finally:
+            _shared.reset(token)
+
+
+_shared: ContextVar[tuple[sa.Engine, sa.Connection] | None] = ContextVar("stixflow_transaction", default=None)
+
+
+def _joined(engine: sa.Engine) -> sa.Connection | None:
+    found = _shared.get()
+    return found[1] if found is not None and found[0] is engine else None
 
 
 @contextmanager
@@ -330,7 +369,8 @@ def _tune_sqlite(engine: sa.Engine) -> None:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         _switch_to_wal(connection)
-        connection.execute("PRAGMA synchronous=NORMAL")
+        # What was committed stays so after a loss of power: garbage is removed for good on the strength of it.
+        connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @sa.event.listens_for(engine, "begin")

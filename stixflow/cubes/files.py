@@ -6,12 +6,13 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from stixflow.cubes.durable import survive
 from stixflow.errors import StoreError, UsageError
 
 READERS = 8
@@ -45,10 +46,16 @@ class Files(Protocol):
     def get_many(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]: ...
 
     def put(self, objects: Mapping[str, bytes], *, last: str) -> None:
-        """Write all objects, `last` after the others; leave nothing that could pass for a store on failure."""
+        """Write all objects, `last` after the others; leave nothing that could pass for a store on failure.
 
-    def write(self, key: str, data: bytes) -> None:
-        """Write one object, so that it is there whole or not at all, in place of any earlier one."""
+        On return they survive a loss of power, as with `write` and `keep`.
+        """
+
+    def write(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects, each so that it is there whole or not at all, in place of any earlier one."""
+
+    def keep(self, objects: Mapping[str, bytes]) -> None:
+        """Write those of many objects that are not there with their length: for names that tell the content."""
 
     def remove(self, *, first: str) -> None:
         """Remove everything, `first` before the rest, or the one object at the URL; nothing where there is nothing."""
@@ -123,6 +130,7 @@ class LocalFiles:
             if self.path.exists() and not self.exists(last):
                 shutil.rmtree(self.path)
             part.rename(self.path)
+            self._survive(objects)
         except OSError as error:
             raise StoreError(
                 f"{self.url} could not be written: {error.strerror or error}",
@@ -132,18 +140,33 @@ class LocalFiles:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def write(self, key: str, data: bytes) -> None:
-        target = self.path / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    def _survive(self, objects: Iterable[str]) -> None:
         try:
-            with part.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(target)
+            survive(self.path / key for key in objects)
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def write(self, objects: Mapping[str, bytes]) -> None:
+        targets = [self.path / key for key in objects]
+        parts = [target.with_name(f".{target.name}.{secrets.token_hex(4)}.part") for target in targets]
+        try:
+            for part, data in zip(parts, objects.values(), strict=True):
+                part.parent.mkdir(parents=True, exist_ok=True)
+                part.write_bytes(data)
+            # First the bytes, then the names: a name that survived without its bytes would hide what it replaced.
+            survive(parts)
+            for part, target in zip(parts, targets, strict=True):
+                part.replace(target)
+            survive(targets)
         finally:
-            part.unlink(missing_ok=True)
+            for part in parts:
+                part.unlink(missing_ok=True)
+
+    def keep(self, objects: Mapping[str, bytes]) -> None:
+        there = {key for key, data in objects.items() if self.size(key) == len(data)}
+        self.write({key: data for key, data in objects.items() if key not in there})
+        survive(self.path / key for key in there)  # a run that was killed may have written them a moment ago
 
     def remove(self, *, first: str) -> None:
         if self.path.is_dir():
@@ -189,8 +212,11 @@ class RemoteFiles:
         return self.size(key) is not None
 
     def present(self, keys: Sequence[str]) -> set[str]:
+        return {key for key, size in zip(keys, self._sizes(keys), strict=True) if size is not None}
+
+    def _sizes(self, keys: Iterable[str]) -> list[int | None]:
         with ThreadPoolExecutor(_GLANCES) as threads:
-            return {key for key, found in zip(keys, threads.map(self.exists, keys), strict=True) if found}
+            return list(threads.map(self.size, keys))
 
     def size(self, key: str) -> int | None:
         try:
@@ -219,8 +245,13 @@ class RemoteFiles:
         self._send({key: data for key, data in objects.items() if key != last})
         self._send({last: objects[last]})
 
-    def write(self, key: str, data: bytes) -> None:
-        self._send({key: data})
+    def write(self, objects: Mapping[str, bytes]) -> None:
+        if objects:
+            self._send(objects)
+
+    def keep(self, objects: Mapping[str, bytes]) -> None:
+        sizes = dict(zip(objects, self._sizes(objects), strict=True))
+        self.write({key: data for key, data in objects.items() if sizes[key] != len(data)})
 
     def _send(self, objects: Mapping[str, bytes]) -> None:
         try:

@@ -15,7 +15,7 @@ from stixflow.cubes.model import PRODUCTS, Layout
 from stixflow.cubes.sources import record_names
 from stixflow.cubes.store import StoreRecord, verify_store, write_store
 from stixflow.errors import BalanceError, StoreError
-from stixflow.jobs.kept import Reject, read_kept, write_reject
+from stixflow.jobs.kept import Reject, read_kept, write_rejects
 from stixflow.jobs.official import OfficialBooks, OfficialInput, read_inputs
 from stixflow.telemetry import Packets, Records, concat, decode
 from stixflow.time import ANCHOR_CLOCK, Clock, TimeRange, scet_to_utc
@@ -241,6 +241,6 @@ def _packet_books(job: BuildJob, day: date, packets: Packets) -> dict[str, Any]:
     on_day = PRODUCTS[job.product].partition == "day"
     return {
         "n_home": _count_home(job, packets, day) if on_day else len(packets),
-        "conflicts": tuple(write_reject(job.root, entry) for entry in packets.rejected),
+        "conflicts": write_rejects(job.root, packets.rejected),
         "n_conflicts": sum(_count_home(job, one, day) for one in refused) if on_day else len(refused),
     }

@@ -17,7 +17,7 @@ from stixflow.cubes.build import Place, place
 from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.sources import SOURCES, product_of, record_names
 from stixflow.errors import BalanceError, InputFileError
-from stixflow.jobs.kept import Reject, write_kept, write_reject
+from stixflow.jobs.kept import Reject, write_all_kept, write_kept, write_rejects
 from stixflow.telemetry import Accounting, Decoded, Packets, Quarantined, Records, consistent, decode, iter_packets
 from stixflow.telemetry.layouts import type_name
 from stixflow.time import ANCHOR_CLOCK, TICKS_PER_SECOND, Clock, iso, scet_to_utc, to_utc
@@ -92,7 +92,7 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
         for packets in iter_packets(job.path, batch_bytes=_BATCH_BYTES):
             found, unusable = _sort(job, packets)
             sets += found
-            rejected += [write_reject(job.root, entry) for entry in (*packets.rejected, *unusable)]
+            rejected += write_rejects(job.root, (*packets.rejected, *unusable))
             accounting += packets.accounting
     except InputFileError as error:
         return NotTelemetry(str(error))
@@ -115,7 +115,9 @@ def _sort(job: FrameJob, packets: Packets) -> tuple[list[SetRecord], list[Quaran
     unusable = list(_once((*decoded.rejected, *_contradictory(packets, decoded), *_implausible(packets, places))))
     good = ~np.isin(packets.position, [entry.offset for entry in unusable])
     routes = _routes(packets, places, good, job.clock)
-    return [_write_set(job.root, route, packets) for route in routes], unusable
+    made = [_make_set(route, packets) for route in routes]
+    write_all_kept(job.root, {record.path: blob for record, blob in made})
+    return [record for record, _ in made], unusable
 
 
 def _not_decoded(sets: Iterable[SetRecord]) -> dict[str, int]:
@@ -241,13 +243,12 @@ def _days_from_to(first: np.datetime64, last: np.datetime64) -> NDArray[np.datet
     return np.arange(first, last + np.timedelta64(1, "D"))
 
 
-def _write_set(root: str, route: _Route, packets: Packets) -> SetRecord:
+def _make_set(route: _Route, packets: Packets) -> tuple[SetRecord, bytes]:
     chosen = packets.select(route.rows)
     blob = chosen.to_bytes()
     digest = hashlib.sha256(blob).hexdigest()
     path = f"packets/{route.product}/{route.key}/{digest[:32]}.bin"
-    write_kept(root, path, blob)
-    return SetRecord(route.product, route.key, digest, path, len(chosen), route.n_home)
+    return SetRecord(route.product, route.key, digest, path, len(chosen), route.n_home), blob
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from stixflow.archive.layout import check_path
@@ -22,19 +22,29 @@ class Reject:
     path: str
 
 
-def write_reject(root: str, entry: Quarantined) -> Reject:
+def write_rejects(root: str, entries: Iterable[Quarantined]) -> tuple[Reject, ...]:
     """Keep bytes that cannot be used in the quarantine of the archive."""
+    found = [(_reject(entry), entry.data) for entry in entries]
+    write_all_kept(root, {one.path: data for one, data in found})
+    return tuple(one for one, _ in found)
+
+
+def _reject(entry: Quarantined) -> Reject:
     path = f"quarantine/{hashlib.sha256(entry.data).hexdigest()[:32]}.bin"
-    write_kept(root, path, entry.data)
     reason = f"{entry.reason}; expected {entry.expected}" if entry.expected else entry.reason
     return Reject(reason, entry.offset, len(entry.data), path)
 
 
 def write_kept(root: str, path: str, blob: bytes) -> None:
-    """Write a file that is named by the digest of its content, so that it is there whole or not at all."""
-    files = open_files(root)
-    if files.size(check_path(path)) != len(blob):
-        files.write(path, blob)
+    """Write a file that is named by the digest of its content; see `write_all_kept`."""
+    write_all_kept(root, {path: blob})
+
+
+def write_all_kept(root: str, blobs: Mapping[str, bytes]) -> None:
+    """Write files that are named by the digest of their content: each whole, and all safe from a loss of power."""
+    for path in blobs:
+        check_path(path)
+    open_files(root).keep(blobs)
 
 
 def kept_of(root: str, paths: Iterable[str]) -> set[str]:

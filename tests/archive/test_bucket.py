@@ -86,7 +86,7 @@ def test_files_kept_on_a_bucket(s3: Bucket) -> None:
     assert not path.exists()
     with pytest.raises(StoreError, match="is not there"):
         read_kept(root, "packets/b.bin", digest)
-    open_files(root).write("packets/a.bin", b"fo0")
+    open_files(root).write({"packets/a.bin": b"fo0"})
     with pytest.raises(StoreError, match="does not have the content"):
         read_kept(root, "packets/a.bin", digest)
     open_files(root).unlink("packets/a.bin")

@@ -137,11 +137,11 @@ def test_a_process_that_is_killed_leaves_nothing_wrong(delivery: Path, processed
 def test_a_full_disc_is_a_failure_that_is_told_and_healed(delivery: Path, processed: Path, tmp_path: Path) -> None:
     root = tmp_path / "archive"
 
-    def full(_: int) -> None:
+    def full(_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr("stixflow.cubes.files.survive", full)
         report = process(root, delivery)
     assert {note["stage"] for note in report["failed"]} == {"ingest"}
     assert all("No space left" in note["error"] for note in report["failed"])
