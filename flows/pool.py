@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 
 from prefect import deploy as deploy_all
 from prefect import get_client
@@ -26,7 +28,8 @@ def deploy(site: Site, deployments: Sequence[Deployment], pool: str, *, create: 
     """
     _check_pool(pool, create=create)
     made = [build(one, site) for one in deployments]
-    deploy_all(*made, work_pool_name=pool, build=False, push=False, print_next_steps_message=False)
+    with redirect_stdout(StringIO()):  # it tells people what to do next, also where a program asked
+        deploy_all(*made, work_pool_name=pool, build=False, push=False, print_next_steps_message=False)
     return [f"{one.flow}/{site.name}" for one in deployments]
 
 

@@ -8,7 +8,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,37 @@ import pytest
 _made = iter(range(10_000))
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A server, its databases, and what may happen to it."""
+
+    url: str
+    _control: Callable[..., None]
+
+    def new_database(self) -> str:
+        """Make an empty database and return its URL."""
+        import psycopg
+
+        name = f"stix{next(_made)}"
+        with psycopg.connect(self.url.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return f"{self.url}/{name}"
+
+    def start(self) -> None:
+        self._control("start")
+
+    def stop(self) -> None:
+        """End every connection, as when the host goes down."""
+        self._control("stop", "-m", "immediate")
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
 @pytest.fixture(scope="session")
-def _postgres() -> Iterator[str]:
-    """Start a server and yield the address that databases of it are reached at."""
+def postgres() -> Iterator[Postgres]:
+    """Start a server on this machine."""
     tools = {name: shutil.which(name) for name in ("initdb", "pg_ctl")}
     if not all(tools.values()):
         pytest.skip("needs PostgreSQL: initdb and pg_ctl")
@@ -35,22 +64,22 @@ def _postgres() -> Iterator[str]:
         port = _free_port()
         _run([tools["initdb"], "-D", data, "-U", "stix", "-A", "trust", "--no-sync", "-E", "UTF8"], user)
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
-        _run([tools["pg_ctl"], "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start"], user)
+
+        def control(action: str, *more: str) -> None:
+            _run([tools["pg_ctl"], "-D", data, "-o", options, "-l", f"{folder}/log", "-w", *more, action], user)
+
+        server = Postgres(f"postgresql+psycopg://stix@127.0.0.1:{port}", control)
+        server.start()
         try:
-            yield f"postgresql+psycopg://stix@127.0.0.1:{port}"
+            yield server
         finally:
-            _run([tools["pg_ctl"], "-D", data, "-m", "immediate", "stop"], user)
+            server.stop()
 
 
 @pytest.fixture
-def postgres_url(_postgres: str) -> str:
+def postgres_url(postgres: Postgres) -> str:
     """Return the URL of a fresh database."""
-    import psycopg
-
-    name = f"stix{next(_made)}"
-    with psycopg.connect(_postgres.replace("+psycopg", "") + "/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"{_postgres}/{name}"
+    return postgres.new_database()
 
 
 def _run(command: list[Any], user: dict[str, Any]) -> None:
