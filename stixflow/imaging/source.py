@@ -25,6 +25,9 @@ LOCATION_ENERGY = (6.0, 10.0)
 """Energies of the full-disk location, keV: the thermal source, above the strongest attenuation of the window."""
 SIGNIFICANT_SIGMAS = 5.0
 """How far a further selection must stand out of the background to be worth a map."""
+MODULATED_SNR = 2.0
+"""Median of the visibilities over their errors from which a map shows more than noise, whose median is 1.2 ± 0.2: of
+real flares, maps below it have no source that stands out, or several at random."""
 _LOCATION_SLACK_KEV = 1.0
 _LARGEST_RSUN_ARCSEC = 3450.0
 """Apparent radius of the Sun at the smallest perihelion of the mission, for a spacecraft at an unknown distance."""
@@ -83,7 +86,14 @@ class SourceImages(_Place):
     @property
     def time_range(self) -> TimeRange:
         """From the start of the first to the end of the last bin of the maps."""
-        return TimeRange(*(self.visibilities[name].to_numpy()[i] for name, i in (("time_start", 0), ("time_stop", -1))))
+        start, stop = (self.visibilities[name].to_numpy() for name in ("time_start", "time_stop"))
+        return TimeRange(start.min(), stop.max())
+
+    @property
+    def visibility_snr(self) -> FloatArray:
+        """Median of the visibilities over their errors of every map; see `MODULATED_SNR`."""
+        ratio = np.abs(self.visibilities["visibility"].to_numpy()) / self.visibilities["sigma"].to_numpy()
+        return np.asarray(np.median(ratio, axis=1))
 
 
 def image_source(

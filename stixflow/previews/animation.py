@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stixflow.errors import UsageError
-from stixflow.previews.image import Field, SkyImage, draw_image, draw_sun
+from stixflow.previews.image import Field, SkyImage, draw_image, draw_locator, draw_sun
 from stixflow.previews.theme import THEMES, ThemeName, dress, new_figure
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def overlay_figure(
     draw_sun(axes, images[0].observer)
     for image, colour in zip(images, colours, strict=True):
         _draw_outline(axes, image, levels, colour)
+    draw_locator(axes, images[0].observer)
     axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
     axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
     axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=look.ink)

@@ -115,7 +115,13 @@ def _title(header: Mapping[str, Any]) -> str:
     band = f"{float(low):g}–{float(high):g} keV" if low is not None and high is not None else ""
     method = str(header.get("ALG_USED", header.get("METHOD", "")))
     when = str(header.get("DATE-BEG", header.get("DATE-OBS", "")))[:19].replace("T", " ")
-    return "   ".join(part for part in (method, band, when) if part)
+    lasts = f"+{_seconds(header):.0f} s" if _seconds(header) else ""
+    return "   ".join(part for part in (method, band, f"{when} {lasts}".strip()) if part)
+
+
+def _seconds(header: Mapping[str, Any]) -> float:
+    begin, end = (header.get(f"DATE-{name}") for name in ("BEG", "END"))
+    return float((np.datetime64(end) - np.datetime64(begin)) / np.timedelta64(1, "s")) if begin and end else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,7 @@ def image_figure(
     Parameters
     ----------
     contour_levels
-        Fractions of each image's maximum.
+        Fractions of each image's maximum; not drawn where the field is wider than the disk, among all its sidelobes.
     field_of_view
         Width of the shown field around the brightest pixel in arcsec; None shows the whole image.
     panel
@@ -203,7 +209,7 @@ def draw_image(
     _draw_contours(axes, image, contour_levels)
     _draw_marks(axes, marks)
     _draw_beam(axes, image)
-    _draw_locator(axes, image.observer)
+    draw_locator(axes, image.observer)
     axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
     axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
     axes.set_title(image.title, loc="left", fontsize=9.5, color=look.ink)
@@ -296,8 +302,8 @@ def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "
 
 
 def _draw_contours(axes: Axes, image: SkyImage, levels: Sequence[float]) -> None:
-    top = float(np.nanmax(image.data))
-    if not levels or not top > 0:
+    top, (left, right) = float(np.nanmax(image.data)), axes.get_xlim()
+    if not levels or not top > 0 or right - left > 2 * image.observer.rsun_arcsec:
         return
     rows, columns = image.data.shape
     x, y = image.sky(*np.meshgrid(np.arange(columns), np.arange(rows)))
@@ -338,7 +344,7 @@ def _draw_beam(axes: Axes, image: SkyImage) -> None:
     axes.text(*place, f"beam {image.beam:.0f}″", color="white", fontsize=7, va="center")
 
 
-def _draw_locator(axes: Axes, observer: Observer) -> None:
+def draw_locator(axes: Axes, observer: Observer) -> None:
     """Show in a corner where on the disk the field lies, unless it shows most of the disk anyway."""
     from matplotlib.patches import Circle, Rectangle
 

@@ -12,13 +12,13 @@ import xarray as xr
 
 from stixflow.ephemeris import hpc_to_stix
 from stixflow.ephemeris.orbit import AU_M
-from stixflow.errors import NotFound, UsageError
+from stixflow.errors import ImagingError, NotFound, UsageError
 from stixflow.imaging import ForwardFit, Grid, SourceImages, image_source, map_header, reconstruct, visibilities
 from stixflow.imaging.attitude import with_attitude
 from stixflow.imaging.forward_fit import Kind
 from stixflow.imaging.predicted import misfit
 from stixflow.imaging.reconstruction import Method, find_method
-from stixflow.imaging.source import location_energy
+from stixflow.imaging.source import MODULATED_SNR, location_energy
 from stixflow.instrument import LOCATION_RESOLUTIONS, subcollimators
 from stixflow.previews.image import Mark, SkyImage, draw_image
 from stixflow.previews.lightcurve import draw_lightcurve
@@ -128,6 +128,7 @@ def preview(
             expected="an ephemeris that covers the flare",
             advice="ingest the ancillary file of the day, or use `stixflow image`",
         )
+    _check_signal(float(source.visibility_snr[0]))
     images = tuple(_on_sky(stack, _image_title(stack, source.visibilities)) for stack in source.images)
     center = tuple(hpc_to_stix((0.0, 0.0), point).tolist())
     located_by = location_energy(pixels, energy_range)
@@ -151,6 +152,15 @@ def preview(
         size=size,
         pixel=float(pixel),
     )
+
+
+def _check_signal(snr: float) -> None:
+    if snr < MODULATED_SNR:
+        raise ImagingError(
+            f"the visibilities are {snr:.1f} times their errors (median); noise alone gives 1.2",
+            expected=f"{MODULATED_SNR:g} or more",
+            advice="choose a brighter time or other energies; `stixflow image` makes the map all the same",
+        )
 
 
 def _on_sky(stack: xr.Dataset, title: str) -> SkyImage:
@@ -250,7 +260,8 @@ def _title(shown: Preview) -> str:
     parts = [
         f"SIG/BKG: {signal or '–'}/{quiet or 'none'}",
         f"{_grouped(total)} counts, {_grouped(net)} net" if quiet else f"{_grouped(total)} counts",
-        f"at x {shown.source.hpc[0]:.0f}″, y {shown.source.hpc[1]:.0f}″" if shown.source.hpc else "",
+        f"visibilities {shown.source.visibility_snr[0]:.1f} σ",
+        "at x {:.0f}″, y {:.0f}″".format(*shown.source.hpc).replace("-", "−") if shown.source.hpc else "",
         f"seen from {place.distance_m / AU_M:.2f} au" if place else "",
         aspect,
         "contours at 30, 50, 70 %",

@@ -64,7 +64,7 @@ def new_figure(
 def dress(axes: Axes, theme: Theme) -> None:
     """Give axes the colours of the theme."""
     axes.set_facecolor(theme.ground)
-    axes.tick_params(colors=theme.faint, labelsize=9)
+    axes.tick_params(which="both", colors=theme.faint, labelsize=9)
     for side, spine in axes.spines.items():
         spine.set_color(theme.line)
         spine.set_visible(side in ("left", "bottom"))

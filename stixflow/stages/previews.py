@@ -17,6 +17,7 @@ from stixflow.errors import NotFound, StixflowError
 from stixflow.fits import level1_name, read_level1, write_level1
 from stixflow.flares import ImagingWindow, imaging_window
 from stixflow.imaging import image_flare, write_map
+from stixflow.imaging.source import MODULATED_SNR
 from stixflow.jobs import ImageJob
 from stixflow.jobs.image import open_box
 from stixflow.previews import (
@@ -313,7 +314,18 @@ def _write_animation(
         left_out["animation"] = str(error)
         return {}
     stack, stem = flare.source.images[0], f"{subject.name}_{_band(band)}"
-    order = np.argsort(stack["time_start"].to_numpy(), kind="stable").tolist()
+    snr = flare.source.visibility_snr
+    spans = [TimeRange(*pair) for pair in zip(stack["time_start"].values, stack["time_stop"].values, strict=True)]
+    order = [i for i in np.argsort(stack["time_start"].to_numpy(), kind="stable").tolist() if snr[i] >= MODULATED_SNR]
+    faint = [
+        (spans[i], f"noise: the visibilities are {snr[i]:.1f} times their errors")
+        for i in range(len(spans))
+        if i not in order
+    ]
+    faint += [(when, reason) for (when, _), reason in flare.left_out]
+    if not order:
+        left_out["animation"] = f"{faint[0][0]} {faint[0][1]}"
+        return {}
     maps = [
         write_map(
             output / f"{stem}_frame{number:02d}.fits", stack, index, extra=_cards(subject), history=subject.history
@@ -328,9 +340,9 @@ def _write_animation(
     overlay.write_bytes(figure_png(overlay_figure(images, levels=(0.5,), title="50 % of each map")))
     names = [path.name for path in maps]
     script.write_text(animation_script(names, output=f"animation.{wanted.movie}"), encoding="utf-8")
-    faint = [{"time_range": str(when), "reason": reason} for (when, _), reason in flare.left_out]
     return {
-        "movie": movie.name, "overlay": overlay.name, "script": script.name, "maps": names, "left_out": faint,
+        "movie": movie.name, "overlay": overlay.name, "script": script.name, "maps": names,
+        "left_out": [{"time_range": str(when), "reason": reason} for when, reason in faint],
     }  # fmt: skip
 
 
@@ -342,7 +354,8 @@ def format_previews(payload: dict[str, Any]) -> str:
         lines.append(f"{one['time_range']}  " + "  ".join(name for name in files if name))
         lines += [f"  {warning}" for warning in one["warnings"]]
     if payload["animation"]:
-        lines.append(f"{payload['animation']['movie']}  {len(payload['animation']['maps'])} maps")
+        animation = payload["animation"]
+        lines.append(f"{animation['movie']}  {len(animation['maps'])} maps, {len(animation['left_out'])} left out")
     background = payload["background"]
     lines.append(f"background: {background['name'] or 'none'} ({background['reason'] or 'no candidate'})")
     lines += [f"left out: {name}: {reason}" for name, reason in payload["left_out"].items()]

@@ -52,6 +52,8 @@ def test_pixels_lie_where_the_header_says() -> None:
     expected = [np.where(value > 180, value - 360, value) * 3600 for value in degrees]
     np.testing.assert_allclose([x, y], expected, rtol=0, atol=0.01)
     assert image.title == "4–10 keV   2022-11-09 00:50:00"
+    known = HEADER | {"DATE-BEG": "2022-11-09T00:50:00.000", "DATE-END": "2022-11-09T00:51:30.000"}
+    assert SkyImage.of_header(np.zeros((40, 65)), known).title == "4–10 keV   2022-11-09 00:50:00 +90 s"
 
 
 def test_a_rotation_angle_means_the_same_as_its_matrix() -> None:
@@ -105,6 +107,11 @@ def test_panels_stand_side_by_side(image: SkyImage) -> None:
     png = figure_png(figure)
     assert png.startswith(b"\x89PNG")
     assert png == figure_png(image_figure([image, image], title="two", theme="dark"))
+
+
+def test_the_whole_disk_has_no_contours(image: SkyImage) -> None:
+    wide = replace(image, matrix=((100.0, 0.0), (0.0, 100.0)))
+    assert not any(hasattr(artist, "levels") for artist in image_figure(wide).axes[0].collections)
 
 
 def test_an_empty_image_has_no_contour(image: SkyImage) -> None:

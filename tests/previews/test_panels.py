@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stixflow.errors import NotFound
+from stixflow.errors import ImagingError, NotFound
 from stixflow.imaging import ForwardFit
 from stixflow.previews import Preview, fit_shape, panels_figure, preview
 from stixflow.previews.panels import METHODS, around, methods_of
@@ -46,6 +46,7 @@ def test_the_panels(real_preview: Preview, lightcurve: xr.Dataset) -> None:
     assert told[0] == "SIG/BKG: 2211091049/2211098157"
     counts = [int("".join(filter(str.isdigit, part))) for part in told[1].split(", ")]
     assert counts == [round(float(real_preview.source.images[0][name][0])) for name in ("counts", "net_counts")]
+    assert told[2] == f"visibilities {real_preview.source.visibility_snr[0]:.1f} σ"
     assert told[-2:] == ["aspect not corrected", "contours at 30, 50, 70 %"]
 
 
@@ -60,6 +61,13 @@ def test_without_pointing_there_is_no_preview(real_inputs: dict[str, xr.Dataset]
     span = TimeRange.parse("2022-11-09T07:20:24/2022-11-09T07:21:04")
     with pytest.raises(NotFound, match="pointing is unknown"):
         preview(real_inputs["pixels"], span, (4.0, 10.0), ephemeris=other, methods=("bp",), size=33)
+
+
+def test_noise_is_not_shown_as_an_image(real_inputs: dict[str, xr.Dataset]) -> None:
+    """Before the flare: 500 counts above the background, and no modulation."""
+    span = TimeRange.parse("2022-11-09T07:17:24/2022-11-09T07:18:23")
+    with pytest.raises(ImagingError, match=r"times their errors \(median\); noise alone gives 1.2"):
+        preview(real_inputs["pixels"], span, (10.0, 15.0), **{k: real_inputs[k] for k in ("background", "ephemeris")})
 
 
 def test_the_light_curve_reaches_around_flare_and_window() -> None:

@@ -89,6 +89,16 @@ def test_the_preview_of_official_files(shared: Path, tmp_path: Path, capsys: pyt
     script = (out / made["python"]).read_text()
     assert repr(str(paths[0])) in script
     assert len(told["animation"]["maps"]) == 3
+    code = cli.main(
+        ["preview", str(paths[0]), "--background", str(paths[1]), "--ephemeris", str(places), "--output", str(out),
+         "--energy-range", "4-10", "--energy-range", "16-28", "--json"]
+    )  # fmt: skip
+    told = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert "noise alone" in told["left_out"]["16-28keV"]
+    noise = [one for one in told["animation"]["left_out"] if one["reason"].startswith("noise")]
+    assert len(told["animation"]["maps"]) + len(noise) > 6
+    assert noise[0]["time_range"] < told["previews"][0]["time_range"]
 
 
 @pytest.mark.parametrize(
