@@ -24,3 +24,13 @@ def die_on_13_and_29(number: int) -> int:
 
 def unpicklable_on_3(number: int) -> object:
     return threading.Lock() if number == 3 else number
+
+
+def blas_threads(size: int) -> dict[str, int]:
+    """Multiply, then tell how many threads each numerical library of this process uses."""
+    import numpy as np
+    from threadpoolctl import threadpool_info
+
+    np.ones((size, size)) @ np.ones((size, size))
+    found = {library["filepath"]: int(library["num_threads"]) for library in threadpool_info()}
+    return found | {"environment": int(os.environ["OMP_NUM_THREADS"]), "blosc": int(os.environ["BLOSC_NTHREADS"])}

@@ -161,7 +161,13 @@ class _Run:
         self._submit([numbered])
         _, result = self.pool.wait()
         if isinstance(result, WorkerLost):
-            lost: Outcome[Any] = Outcome(numbered[0], None, f"its worker was lost each time it ran: {result}", 0.0, 0)
+            lost: Outcome[Any] = Outcome(
+                numbered[0],
+                None,
+                f"WorkerLost: its worker was lost each time it ran, by a crash or for want of memory ({result})",
+                0.0,
+                0,
+            )
             self.cost.add_item(lost)
             return lost
         (outcome,) = self._account(result)

@@ -80,8 +80,8 @@ def open_cluster(
     import distributed  # noqa: F401  # brings its defaults: what was set before them would take them along when it is unset
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set(dask_settings()), ExitStack() as stack:
-        client = stack.enter_context(_connected(profile, stack))
+    with dask.config.set(dask_settings(profile.wait_seconds)), ExitStack() as stack:
+        client = _connected(profile, stack)
         if report is not None:
             from distributed import performance_report
 
@@ -102,12 +102,12 @@ def _profile(
 
 
 def _connected(profile: Profile, stack: ExitStack) -> Any:
-    """Return the client of a cluster whose end is left to the stack."""
+    """Return the client of a cluster; the stack ends both."""
     match profile:
         case LocalProfile():
             return _local(profile, stack)
         case AddressProfile():
-            return _joined(profile)
+            return _joined(profile, stack)
         case SlurmProfile():
             return _slurm(profile, stack)
         case KubernetesProfile():
@@ -130,26 +130,25 @@ def _local(profile: LocalProfile, stack: ExitStack) -> Any:
             silence_logs=logging.CRITICAL,
         )
     )
-    return Client(local)
+    return stack.enter_context(Client(local))
 
 
-def _joined(profile: AddressProfile) -> Any:
+def _joined(profile: AddressProfile, stack: ExitStack) -> Any:
     from distributed import Client
 
     try:
-        client = Client(profile.address, timeout=profile.wait_seconds)
+        client = stack.enter_context(Client(profile.address, timeout=profile.wait_seconds))
     except (OSError, TimeoutError) as error:
         raise ConnectionError(
             f"no Dask scheduler answers at {profile.address}. Expected: one within {profile.wait_seconds:g} s. "
             "Do: start it (`dask scheduler`), or correct the address (--scheduler, STIXFLOW_SCHEDULER)"
         ) from error
     _wait_for_worker(client, profile, "start workers: `dask worker ADDRESS --nthreads 1`")
-    _check_versions(client)
     return client
 
 
 def _check_versions(client: Any) -> None:
-    """Refuse workers that cannot read what this process sends them."""
+    """Refuse workers that could not read what this process sends them: they would die of it one after the other."""
     from distributed.versions import error_message
 
     found = client.get_versions(check=False)
@@ -160,14 +159,58 @@ def _check_versions(client: Any) -> None:
             f"scheduler, workers and this process have different versions of {', '.join(differing)}:\n{message}\n"
             "Do: start them from the same environment or image"
         )
+    _check_code(client)
+
+
+def _check_code(client: Any) -> None:
+    from stixflow.provenance import code_version
+
+    def version_there() -> str:
+        # By value, not by name: it must run also where there is no stixflow.
+        try:
+            from stixflow.provenance import code_version
+
+            return code_version()
+        except ImportError:
+            return "no stixflow"
+
+    here = code_version()
+    there = {address: version for address, version in client.run(version_there).items() if version != here}
+    if there:
+        address, version = next(iter(there.items()))
+        raise ConnectionError(
+            f"{len(there)} workers run other code, as {address}: {version}. Expected: {here}, as this process. "
+            "Do: start them from the same environment or image"
+        )
 
 
 def _wait_for_worker(client: Any, profile: Profile, advice: str) -> None:
     try:
         client.wait_for_workers(1, timeout=profile.wait_seconds)
     except TimeoutError as error:
-        client.close()
         raise ConnectionError(f"no worker came within {profile.wait_seconds:g} s. Do: {advice}") from error
+    _check_versions(client)
+    client.register_plugin(_one_thread())
+
+
+def _one_thread() -> Any:
+    """Return what gives workers that were not started from here one thread for numerical libraries, late ones too."""
+    from distributed import WorkerPlugin
+
+    environment = {name: value for name, value in _PROCESS_ENVIRONMENT.items() if "THREADS" in name}
+
+    class OneThread(WorkerPlugin):  # type: ignore[misc]
+        name = "stixflow-one-thread"
+
+        def setup(self, worker: Any) -> None:  # noqa: ARG002
+            os.environ.update(environment)  # for libraries that are loaded later
+            try:
+                from threadpoolctl import threadpool_limits
+            except ImportError:
+                return
+            threadpool_limits(1)
+
+    return OneThread()
 
 
 def _slurm(profile: SlurmProfile, stack: ExitStack) -> Any:
@@ -175,8 +218,8 @@ def _slurm(profile: SlurmProfile, stack: ExitStack) -> Any:
 
     cluster = stack.enter_context(slurm_cluster(profile))
     cluster.scale(jobs=profile.jobs)
-    stack.enter_context(_kept(cluster, profile.jobs))
-    client = Client(cluster)
+    stack.enter_context(_kept(cluster))
+    client = stack.enter_context(Client(cluster))
     _wait_for_worker(client, profile, "see `squeue --me`, and what the jobs print (log_directory)")
     return client
 
@@ -217,7 +260,7 @@ def slurm_cluster(profile: SlurmProfile) -> Any:
 
 
 @contextmanager
-def _kept(cluster: Any, jobs: int) -> Iterator[None]:
+def _kept(cluster: Any) -> Iterator[None]:
     """Replace jobs that have ended, by their walltime or by accident, for the time of a ``with`` block.
 
     Dask counts a job as there until it is told otherwise, and `adapt` would let go of workers between stages.
@@ -228,7 +271,7 @@ def _kept(cluster: Any, jobs: int) -> Iterator[None]:
         seen: set[str] = set()
         while not ended.wait(_KEEP_SECONDS):
             try:
-                cluster.sync(_replace_lost, cluster, seen, jobs)
+                cluster.sync(_replace_lost, cluster, seen)
             except Exception:  # the cluster is closing, or sbatch is away for a moment: the next round tries again
                 logging.getLogger("stixflow.compute").debug("jobs were not replaced", exc_info=True)
 
@@ -241,17 +284,15 @@ def _kept(cluster: Any, jobs: int) -> Iterator[None]:
         thread.join(timeout=60)
 
 
-async def _replace_lost(cluster: Any, seen: set[str], jobs: int) -> None:
-    """Submit anew what had workers and has none any more."""
-    alive = {str(worker["name"]) for worker in cluster.scheduler_info["workers"].values()}
-    for name, spec in list(cluster.worker_spec.items()):
-        members = {f"{name}{suffix}" for suffix in spec.get("group", ("",))}
-        if members & alive:
-            seen.add(str(name))
-        elif str(name) in seen:
-            del cluster.worker_spec[name]  # its job is cancelled, if it is still there, when the state is corrected
-            seen.discard(str(name))
-    cluster.scale(jobs=jobs)
+async def _replace_lost(cluster: Any, seen: set[str]) -> None:
+    """Submit anew every job that had workers and has none any more."""
+    alive = {str(worker.name) for worker in cluster.scheduler.workers.values()}
+    for name, spec in cluster.worker_spec.items():
+        if alive & {f"{name}{suffix}" for suffix in spec.get("group", ("",))}:
+            seen.add(name)
+        elif name in seen and name in cluster.workers:
+            seen.discard(name)
+            await cluster.workers.pop(name).close()
     await cluster._correct_state()
 
 
@@ -265,7 +306,7 @@ def _kubernetes(profile: KubernetesProfile, stack: ExitStack) -> Any:
     cluster = stack.enter_context(
         KubeCluster(custom_cluster_spec=kubernetes_spec(profile), namespace=profile.namespace, quiet=True)
     )
-    client = Client(cluster)
+    client = stack.enter_context(Client(cluster))
     _wait_for_worker(client, profile, f"see `kubectl get pods -l dask.org/cluster-name={profile.name}`")
     return client
 
@@ -277,9 +318,9 @@ def kubernetes_spec(profile: KubernetesProfile) -> dict[str, Any]:
     scheduler = _container(
         profile,
         "scheduler",
-        ["dask-scheduler", "--host", "0.0.0.0"],
+        ["dask", "scheduler", "--host", "0.0.0.0"],
         memory=profile.scheduler_memory,
-        environment=scheduler_environment(),
+        environment=scheduler_environment(profile.wait_seconds),
     )
     scheduler["ports"] = [_port(name, number) for name, number in ports.items()]
     scheduler |= _probes("http-dashboard")
@@ -287,7 +328,7 @@ def kubernetes_spec(profile: KubernetesProfile) -> dict[str, Any]:
         profile,
         "worker",
         [
-            *("dask-worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1"),
+            *("dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1"),
             *("--memory-limit", str(parse_memory(profile.memory))),
             *("--dashboard", "--dashboard-address", "8788", "--death-timeout", "120"),
         ],
@@ -360,10 +401,10 @@ def _pod(profile: KubernetesProfile, container: dict[str, Any]) -> dict[str, Any
     return pod
 
 
-def dask_settings() -> dict[str, Any]:
+def dask_settings(wait_seconds: float) -> dict[str, Any]:
     """Return what differs from Dask's defaults, each for a reason given in docs/decisions.md, "Fan-out"."""
     return {
-        **_SCHEDULER_SETTINGS,
+        **_scheduler_settings(wait_seconds),
         **_WORKER_SETTINGS,
         "distributed.nanny.pre-spawn-environ": dict(_PROCESS_ENVIRONMENT),
         "distributed.admin.log-format": "%(name)s %(levelname)s %(message)s",
@@ -371,10 +412,15 @@ def dask_settings() -> dict[str, Any]:
     }
 
 
-_SCHEDULER_SETTINGS: dict[str, Any] = {
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.scheduler.work-stealing": False,
-}
+def _scheduler_settings(wait_seconds: float) -> dict[str, Any]:
+    return {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.scheduler.work-stealing": False,
+        # A run whose workers are all gone, and stay so, ends with a message instead of waiting for ever.
+        "distributed.scheduler.no-workers-timeout": f"{wait_seconds:g}s",
+    }
+
+
 _WORKER_SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
@@ -392,9 +438,9 @@ def worker_environment() -> dict[str, str]:
     return _PROCESS_ENVIRONMENT | _as_variables(_WORKER_SETTINGS)
 
 
-def scheduler_environment() -> dict[str, str]:
+def scheduler_environment(wait_seconds: float) -> dict[str, str]:
     """Return the variables under which a scheduler must be started where it is not started from here."""
-    return _as_variables(_SCHEDULER_SETTINGS)
+    return _as_variables(_scheduler_settings(wait_seconds))
 
 
 def _as_variables(settings: dict[str, Any]) -> dict[str, str]:

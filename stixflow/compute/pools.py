@@ -110,7 +110,11 @@ class Cluster:
             result = WorkerLost(str(error))
         except FutureCancelledError as error:
             raise ConnectionError(_GONE) from error
-        except Exception as error:  # what the call cannot catch itself: arguments or values that do not pickle
+        except (
+            Exception
+        ) as error:  # no worker is left, or what the call cannot catch itself: arguments or values that do not pickle
+            if type(error).__name__ in _NO_WORKERS:
+                raise ConnectionError(f"{str(error).rstrip('.')}. {_AGAIN}") from error
             result = WorkerLost(f"{type(error).__name__}: {error}")
         future.release()
         return future, result
@@ -124,7 +128,9 @@ class Cluster:
         self._ended = as_completed()
 
 
-_GONE = (
-    "the Dask scheduler is gone, and with it the batches in flight. What was published stays. "
-    "Do: bring the scheduler back, then run the same command again; it goes on where this one stopped"
+_AGAIN = (
+    "What was published stays. Do: bring the workers back, then run the same command again; it goes on where this one "
+    "stopped"
 )
+_GONE = f"the Dask scheduler is gone, and with it the batches in flight. {_AGAIN}"
+_NO_WORKERS = ("NoWorkerError", "NoValidWorkerError")

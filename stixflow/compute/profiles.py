@@ -220,7 +220,7 @@ def _shipped() -> Any:
 def _usage_error(place: str, error: ValidationError) -> UsageError:
     problems = []
     for item in error.errors():
-        key = "/".join(str(part) for part in item["loc"] if part not in _KINDS) or "kind"
+        key = "/".join(str(part) for part in item["loc"][1:]) or "kind"  # the first is the kind itself
         message = item["msg"].removeprefix("Value error, ")
         found = "" if item["type"] in ("missing", "union_tag_not_found") else f" (found {item['input']!r})"
         problems.append(f"{key}: {message}{found}")
