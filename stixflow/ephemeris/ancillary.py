@@ -29,7 +29,8 @@ def read_ancillary(path: str | Path) -> xr.Dataset:
     """Read a daily ancillary file (``solo_L2_stix-aux-ephemeris_*``, ``solo_ANC_stix-asp-ephemeris_*``).
 
     Times are the stamps of the file. An aspect solution is valid where the file says so (`sas_ok`); files that do not
-    say mark a missing one by NaN or 0. The column called Carrington longitude and latitude is Stonyhurst.
+    say mark a missing one by NaN or 0. The column called Carrington longitude and latitude is Stonyhurst. The attribute
+    `spice_mk` is the meta kernel that the file names.
 
     Returns
     -------
@@ -51,6 +52,8 @@ def read_ancillary(path: str | Path) -> xr.Dataset:
         arrays = _arrays(file, data, control)
         level = str(file.keyword("LEVEL") or "L2")
         attrs = {"source_file": file.name}
+        if file.keyword("SPICE_MK"):
+            attrs["spice_mk"] = str(file.keyword("SPICE_MK"))
     order = np.argsort(arrays["time"], kind="stable")
     return assemble("ephemeris", {name: values[order] for name, values in arrays.items()}, level=level, attrs=attrs)
 
@@ -128,6 +131,7 @@ def _header(name: str, dataset: xr.Dataset) -> fits.Header:
             "HGLN_OBS": float(middle["hgln"]),
             "DSUN_OBS": float(middle["distance"]),
         }
+        | ({"SPICE_MK": str(dataset.attrs["spice_mk"])} if "spice_mk" in dataset.attrs else {})
     )
 
 

@@ -1,8 +1,8 @@
 """Maps as FITS files with a full world coordinate system that sunpy and every other reader understand.
 
 The array stays in the orientation of the STIX frame; the header turns it by 90° plus the roll of the spacecraft. Where
-the pointing or the observer is unknown, the axes are those of the STIX frame and say so. Beside the keywords that the
-ground software writes there is no CROTA (the standard forbids it beside PC), and no velocity of the spacecraft.
+the pointing or the observer is unknown, the axes are those of the STIX frame and say so. Keywords of other
+software that are not written are listed in docs/imaging.md, with what there is in their place.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ _METHOD_KEYWORDS = {
     "systematic": ("SYSERR", "relative systematic error"),
     "request_id": ("REQ_ID", "request of the pixel data"),
     "bin_shift": ("BINSHIFT", "one-bin shift: none, corrected or possible"),
+    "spice_mk": ("SPICE_MK", "SPICE meta kernel of the ephemeris"),
 }
 _IMAGE_KEYWORDS = {
     "energy_low": ("ENERGY_L", "[keV] lower edge of the energies"),
@@ -86,6 +87,7 @@ _IMAGE_KEYWORDS = {
     "duality_gap": ("DUAL_GAP", "most that the objective exceeds its least value"),
     "regularisation": ("MEM_LAMB", "lambda of the entropy"),
     "log_evidence": ("LOG_EVID", "log of the evidence"),
+    "visibility_snr": ("VIS_SNR", "median of |V| over its error; 1.2 is noise"),
     "location_x": ("LOC_X", "[arcsec] where the transmission is taken"),
     "location_y": ("LOC_Y", "[arcsec] where the transmission is taken"),
 }

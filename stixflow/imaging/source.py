@@ -92,8 +92,7 @@ class SourceImages(_Place):
     @property
     def visibility_snr(self) -> FloatArray:
         """Median of the visibilities over their errors of every map; see `MODULATED_SNR`."""
-        ratio = np.abs(self.visibilities["visibility"].to_numpy()) / self.visibilities["sigma"].to_numpy()
-        return np.asarray(np.median(ratio, axis=1))
+        return _median_snr(self.visibilities)
 
 
 def image_source(
@@ -187,6 +186,8 @@ def locate_source(
     pointings, observers, remarks = zip(*(_attitude(pixels, ephemeris, one) for one, _ in selections), strict=True)
     where = _centers((location.x, location.y), point, pointings)
     data = _visibilities_of(pixels, selections, background, where)
+    if ephemeris is not None and "spice_mk" in ephemeris.attrs:
+        data.attrs["spice_mk"] = ephemeris.attrs["spice_mk"]
     significance = _significance(data)
     seen = significance >= SIGNIFICANT_SIGMAS
     seen[0] |= located_in is None
@@ -243,7 +244,8 @@ def _alike(located: Sequence[LocatedSource]) -> list[list[int]]:
 
 
 def _finished(one: LocatedSource, stacks: Sequence[xr.Dataset]) -> SourceImages:
-    images = tuple(maps.assign_attrs(one.visibilities.attrs | maps.attrs) for maps in stacks)
+    snr = ("image", _median_snr(one.visibilities), {"long_name": "median of the visibilities over their errors"})
+    images = tuple(maps.assign(visibility_snr=snr).assign_attrs(one.visibilities.attrs | maps.attrs) for maps in stacks)
     sources = tuple(tuple(find_sources(maps)) for maps in images)
     return SourceImages(
         one.location, one.pointing, one.observer, images, one.visibilities, sources, one.dropped, one.warnings
@@ -281,6 +283,10 @@ def _visibilities_of(
         order[mine] = done + np.arange(len(mine))
         done += len(mine)
     return stack(parts).isel(image=order)
+
+
+def _median_snr(data: xr.Dataset) -> FloatArray:
+    return np.asarray(np.median(np.abs(data["visibility"].to_numpy()) / data["sigma"].to_numpy(), axis=1))
 
 
 def _significance(data: xr.Dataset) -> FloatArray:
