@@ -1,14 +1,13 @@
-"""Images a second of a large stack on one and on two workers, cut by `imaging.chunks` and fed by `map_batches`.
+"""How reconstruction scales over the cores: a Dask cluster against plain processes that share nothing.
 
-The same parts of a stack are reconstructed in this process, then on 1 and on 2 workers of a Dask cluster on this
-machine, one BLAS thread each. Every result must be bit by bit that of the serial run, or the command fails. Wall time
-until all maps are back in this process; the workers have imported everything and made their tables before. The
-efficiency is images a second over those of one worker times the workers; "serial" beside it shows what the cluster
-itself costs, and "inside" is the time in the reconstruction, summed over the workers: where it grows with their number,
-they hinder each other; the rest is transport of the maps. Workers share the cores with whatever else runs, so the load
-of the machine is shown too.
+A large stack of visibilities is cut into parts. Workers reconstruct them and write the maps into one file
+(`imaging.MapFile`); for comparison the maps also travel back to this process. The measure is the same work done by as
+many plain processes, each with its own parts and nothing to say to anybody: whatever else runs on the machine slows
+both alike, so the ratio is fair on a busy one too. All run in turns, some rounds of them, and the efficiency is the
+median over the rounds of the time of plain processes over that of the cluster. One BLAS thread each; imports and tables
+are made before. Every map must be bit by bit that of the serial run, or the command fails.
 
-    python benchmarks/bench_scaling.py [--quick] [--workers 1 2] [--json]
+    python benchmarks/bench_scaling.py [--quick] [--workers 2] [--rounds 5] [--json]
 """
 
 from __future__ import annotations
@@ -20,25 +19,21 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import argparse
 import json
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from stixflow.compute import Outcome, Pool, Serial, map_batches, open_cluster
-from stixflow.imaging import (
-    Clean,
-    Gaussian,
-    Grid,
-    MemGE,
-    chunks,
-    from_arrays,
-    reconstruct,
-    source_visibilities,
-)
+from stixflow.compute import Pool, map_batches, open_cluster
+from stixflow.imaging import Clean, Gaussian, Grid, MapFile, MemGE, from_arrays, reconstruct, source_visibilities
+from stixflow.imaging.map_file import Part
 from stixflow.imaging.reconstruction import Method
 from stixflow.instrument import detectors, subcollimators
 
@@ -48,65 +43,75 @@ IMAGES = {"clean": 8192, "mem_ge": 1488}
 QUICK = {"clean": 992, "mem_ge": 248}
 GRID = Grid(65, 2.0)
 PART_BYTES = {"clean": 32 << 20, "mem_ge": 8 << 20}
-"""About 0.1 s of work a part: far more than the cost of a task, and two workers end nearly together."""
+"""About 0.1 s of work a part: far more than the cost of a task, and the workers end nearly together."""
 
 
 def main() -> None:
+    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a sixth to an eighth of the images")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--quick", action="store_true", help="a sixth to an eighth of the images, two rounds")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = measure(QUICK if options.quick else IMAGES, options.workers)
+    images, rounds = (QUICK, 2) if options.quick else (IMAGES, options.rounds)
+    rows = measure(images, options.workers, rounds)
     if options.json:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
-    sys.stdout.write("method    workers  images  seconds   inside  images/s  efficiency  load\n")
+    sys.stdout.write("images/s:                plain processes   cluster to a file    cluster, maps sent\n")
+    sys.stdout.write("method   images        1 process     all     all  efficiency     all  efficiency    load\n")
     for row in rows:
-        efficiency = f"{row['efficiency']:.2f}" if row["efficiency"] is not None else ""
         sys.stdout.write(
-            f"{row['method']:8} {row['workers'] or 'serial':>8} {row['images']:7d} {row['seconds']:8.2f} "
-            f"{row['inside_seconds']:8.2f} {row['images_per_second']:9.0f} {efficiency:>11} {row['load']:5.1f}\n"
+            f"{row['method']:8} {row['images']:6d}  {row['one']:15.0f} {row['plain']:7.0f} {row['file']:7.0f} "
+            f"{row['file_efficiency']:11.2f} {row['sent']:7.0f} {row['sent_efficiency']:11.2f} {row['load']:7.1f}\n"
         )
 
 
-def measure(images: dict[str, int], workers: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of every method, serial first, then on each number of workers."""
-    work = {name: _parts(images[name], PART_BYTES[name]) for name in METHODS}
-    rows, wanted = [], {}
-    for name, parts in work.items():
-        _warm(name, parts[:1], Serial())
-        seconds, inside, wanted[name] = _timed(name, parts, Serial())
-        rows.append(_row(name, 0, images[name], seconds, inside))
-    for n_workers in workers:
-        with open_cluster(n_workers) as pool:
-            for name, parts in work.items():
-                _warm(name, parts[:1] * 2 * n_workers, pool)
-                seconds, inside, found = _timed(name, parts, pool)
-                _check_identical(found, wanted[name])
-                rows.append(_row(name, n_workers, images[name], seconds, inside))
-    for row in rows:
-        ones = [other for other in rows if other["method"] == row["method"] and other["workers"] == 1]
-        if row["workers"] and ones:
-            row["efficiency"] = row["images_per_second"] / (ones[0]["images_per_second"] * row["workers"])
-    return sorted(rows, key=lambda row: (row["method"], row["workers"]))
+def measure(images: dict[str, int], n_workers: int, rounds: int) -> list[dict[str, Any]]:
+    """Images a second of every method, in every way."""
+    rows = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        pool = stack.enter_context(open_cluster(n_workers))
+        plain = [stack.enter_context(get_context("spawn").Pool(1)) for _ in range(n_workers)]
+        for name, method in METHODS.items():
+            data = _data(images[name])
+            maps = MapFile.create(folder / f"{name}.npy", data, GRID, method)
+            parts = list(maps.parts(data, budget_bytes=PART_BYTES[name]))
+            wanted = [reconstruct(part, GRID, method) for _, part in parts]
+            _check(maps.open([maps.fill(part) for part in parts]), wanted, np.float32)
+            ways = {
+                "one": partial(_plain, plain[:1], method, parts),
+                "plain": partial(_plain, plain, method, parts),
+                "file": partial(_to_file, pool, maps, parts),
+                "sent": partial(_sent, pool, method, parts),
+            }
+            for run in ways.values():  # imports and tables
+                run(part_images=2)
+            seconds = {way: np.array([_timed(run) for _ in range(1)]) for way, run in ways.items()}
+            for _ in range(rounds - 1):
+                seconds = {way: np.append(seconds[way], _timed(run)) for way, run in ways.items()}
+            _check(ways["file"](), wanted, np.float32)
+            _check(ways["sent"](), wanted, np.float64)
+            rows.append(_row(name, images[name], seconds))
+    return rows
 
 
-def _row(name: str, n_workers: int, images: int, seconds: float, inside: float) -> dict[str, Any]:
+def _row(name: str, n_images: int, seconds: dict[str, Any]) -> dict[str, Any]:
+    speeds = {way: n_images / float(np.median(values)) for way, values in seconds.items()}
     return {
         "method": name,
-        "workers": n_workers,
-        "images": images,
-        "seconds": seconds,
-        "inside_seconds": inside,
-        "images_per_second": images / seconds,
-        "efficiency": None,
+        "images": n_images,
+        **speeds,
+        **{f"{way}_efficiency": float(np.median(seconds["plain"] / seconds[way])) for way in ("file", "sent")},
+        "plain_speedup": float(np.median(seconds["one"] / seconds["plain"])),
         "load": os.getloadavg()[0],
     }
 
 
-def _parts(n: int, part_bytes: int) -> list[xr.Dataset]:
-    """A stack of two-source flares with noise, in parts; fixed seed."""
+def _data(n: int) -> xr.Dataset:
+    """A stack of two-source flares with noise; fixed seed."""
     random, k = np.random.default_rng(20221109), subcollimators()
     u, v = detectors().u[k], detectors().v[k]
     places = random.uniform(-25, 25, (64, 4))
@@ -114,42 +119,59 @@ def _parts(n: int, part_bytes: int) -> list[xr.Dataset]:
         [source_visibilities([Gaussian(6.0, a, b, 14.0), Gaussian(3.0, c, d, 10.0)], u, v) for a, b, c, d in places]
     )
     noise = random.standard_normal((2, n, k.size)) * 0.3
-    data = from_arrays(u, v, np.resize(vis, (n, k.size)) + noise[0] + 1j * noise[1], np.full((n, k.size), 0.3))
-    return list(chunks(data, GRID, budget_bytes=part_bytes))
+    return from_arrays(u, v, np.resize(vis, (n, k.size)) + noise[0] + 1j * noise[1], np.full((n, k.size), 0.3))
 
 
-def _timed(name: str, parts: Sequence[xr.Dataset], pool: Pool) -> tuple[float, float, list[xr.Dataset]]:
+def _timed(run: Callable[[], object]) -> float:
     start = time.perf_counter()
-    outcomes = list(map_batches(partial(reconstruct, grid=GRID, method=METHODS[name]), parts, pool=pool, batch_size=1))
-    seconds = time.perf_counter() - start
-    inside = sum(outcome.seconds for outcome in outcomes)
-    return seconds, inside, [_value(outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.index)]
+    run()
+    return time.perf_counter() - start
 
 
-def _warm(name: str, parts: Sequence[xr.Dataset], pool: Pool) -> None:
-    """Imports and tables of every worker: a part of two images, twice for each."""
-    _timed(name, [part.isel(image=slice(0, 2)) for part in parts], pool)
+def _cut(parts: Sequence[Part], part_images: int | None) -> list[Part]:
+    return [(start, part.isel(image=slice(0, part_images))) for start, part in parts]
 
 
-def _value(outcome: Outcome[xr.Dataset]) -> xr.Dataset:
-    if outcome.value is None:
-        raise SystemExit(f"part {outcome.index} was not reconstructed: {outcome.error}")
-    return outcome.value
+def _plain(processes: Sequence[Any], method: Method, parts: Sequence[Part], part_images: int | None = None) -> None:
+    """Every process gets its share beforehand and keeps its maps to itself."""
+    shares = [_cut(parts[i :: len(processes)], part_images) for i in range(len(processes))]
+    waiting = [one.apply_async(_alone, (method, share)) for one, share in zip(processes, shares, strict=True)]
+    for one in waiting:
+        one.get()
 
 
-def _check_identical(found: Sequence[xr.Dataset], wanted: Sequence[xr.Dataset]) -> None:
-    differing = [i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if not _is_same(a, b)]
-    if differing:
-        raise SystemExit(f"parts {differing} are not those of the serial run")
+def _alone(method: Method, share: Sequence[Part]) -> int:
+    return sum(reconstruct(part, GRID, method).sizes["image"] for _, part in share)
 
 
-def _is_same(found: xr.Dataset, wanted: xr.Dataset) -> bool:
-    names = set(map(str, wanted.variables))
-    return set(map(str, found.variables)) == names and all(
-        found[name].dtype == wanted[name].dtype
-        and found[name].to_numpy().tobytes() == wanted[name].to_numpy().tobytes()
-        for name in names
-    )
+def _to_file(pool: Pool, maps: MapFile, parts: Sequence[Part], part_images: int | None = None) -> Any:
+    done = _values(pool, maps.fill, _cut(parts, part_images))
+    return maps.open(done) if part_images is None else None
+
+
+def _sent(pool: Pool, method: Method, parts: Sequence[Part], part_images: int | None = None) -> Any:
+    items = [part for _, part in _cut(parts, part_images)]
+    return _values(pool, partial(reconstruct, grid=GRID, method=method), items)
+
+
+def _values(pool: Pool, function: Callable[[Any], xr.Dataset], items: Sequence[Any]) -> list[xr.Dataset]:
+    outcomes = sorted(map_batches(function, items, pool=pool, batch_size=1), key=lambda outcome: outcome.index)
+    failed = [outcome for outcome in outcomes if outcome.value is None]
+    if failed:
+        raise SystemExit(f"part {failed[0].index} was not reconstructed: {failed[0].error}")
+    return [outcome.value for outcome in outcomes if outcome.value is not None]
+
+
+def _check(found: Any, wanted: Sequence[xr.Dataset], kind: type) -> None:
+    """Compare maps with those of the serial run, bit by bit."""
+    maps = found["image"].to_numpy() if isinstance(found, xr.Dataset) else [part["image"].to_numpy() for part in found]
+    if not isinstance(found, xr.Dataset):
+        maps = np.concatenate(maps)
+    if (
+        maps.astype(kind).tobytes()
+        != np.concatenate([part["image"].to_numpy() for part in wanted]).astype(kind).tobytes()
+    ):
+        raise SystemExit("the maps are not those of the serial run")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from stixflow.imaging.forward_fit import ForwardFit
 from stixflow.imaging.grids import Grid
 from stixflow.imaging.intervals import Interval, Intervals, flare_intervals
 from stixflow.imaging.location import Location, locate
+from stixflow.imaging.map_file import MapFile
 from stixflow.imaging.maps import map_header, write_cube, write_map
 from stixflow.imaging.mem_ge import MemGE
 from stixflow.imaging.metadata import Source, find_sources
@@ -36,6 +37,7 @@ __all__ = [
     "Intervals",
     "Location",
     "Loop",
+    "MapFile",
     "MemGE",
     "Source",
     "SourceImages",
