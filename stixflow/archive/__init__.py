@@ -1,6 +1,7 @@
 """The archive: what analysts open and operators trust."""
 
 from stixflow.archive.archive import Archive, open_archive
+from stixflow.archive.candidate import REBUILT, Scope, Switched, drop_release, switch, switch_back
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import FileEntry, PacketSet, Partition, Quarantined, draft_partition
 from stixflow.archive.garbage import Collected, collect
@@ -8,6 +9,7 @@ from stixflow.archive.layout import day_key, request_key, store_path
 from stixflow.archive.releases import compare_releases, create_release, list_releases
 
 __all__ = [
+    "REBUILT",
     "Archive",
     "Catalog",
     "Collected",
@@ -15,13 +17,18 @@ __all__ = [
     "PacketSet",
     "Partition",
     "Quarantined",
+    "Scope",
+    "Switched",
     "collect",
     "compare_releases",
     "create_release",
     "day_key",
     "draft_partition",
+    "drop_release",
     "list_releases",
     "open_archive",
     "request_key",
     "store_path",
+    "switch",
+    "switch_back",
 ]

@@ -6,7 +6,7 @@ pointer in one transaction, if nobody else has moved it since; the same move bac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import EllipsisType
 from typing import Any
@@ -19,9 +19,11 @@ from stixflow.archive.findings import Findings
 from stixflow.archive.inputs import Inputs
 from stixflow.archive.publishing import (
     check_publishable,
+    check_staged,
     current,
     flip,
     partition_of,
+    point,
     pointer,
     read_partition,
     set_values,
@@ -73,11 +75,11 @@ class Catalog(Runs, Inputs, Findings):
             "attrs": to_json(partition.attrs),
         }
         table = tables.partition
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             same = sa.select(table.c.id, table.c.digest).where(table.c.path == partition.path)
             found = connection.execute(same).first()
             if found is None:
-                values["replaces"] = pointer(connection, partition.product, partition.key)
+                values["replaces"] = pointer(connection, partition.product, partition.key, self.release)
                 return int(connection.execute(table.insert().values(**values).returning(table.c.id)).scalar_one())
         if found.digest != partition.digest:
             raise UsageError(
@@ -94,6 +96,9 @@ class Catalog(Runs, Inputs, Findings):
         shrink_reason: str = "",
     ) -> None:
         """Show staged partitions to readers: all of them, in one transaction, or none.
+
+        In the catalog of an open release they become part of that: readers see them when it is switched to, and what
+        guards readers here (`BalanceError`, `SchemaError`) is then part of its validation.
 
         Parameters
         ----------
@@ -114,12 +119,16 @@ class Catalog(Runs, Inputs, Findings):
         """
         if expected is not ... and len(partition_ids) != 1:
             raise UsageError("expected belongs to one partition", expected="one id", advice="publish them one by one")
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             for partition_id in partition_ids:
                 new = read_partition(connection, partition_id)
                 wanted = new.replaces if expected is ... else expected
-                check_publishable(connection, new, wanted, shrink_reason)
-                flip(connection, new, wanted)
+                if self.release is not None:
+                    check_staged(new)
+                    point(connection, self.release, new, wanted)
+                else:
+                    check_publishable(connection, new, wanted, shrink_reason)
+                    flip(connection, new, wanted)
                 if shrink_reason:
                     set_values(connection, new.id, shrink_reason=shrink_reason)
 
@@ -132,6 +141,8 @@ class Catalog(Runs, Inputs, Findings):
 
     def rollback(self, product: str, key: str) -> Partition:
         """Show again what the current partition has replaced, and return it."""
+        if self.release is not None:
+            raise UsageError("a release is not rolled back by partitions", advice="see `stixflow release rollback`")
         with writing(self._engine) as connection:
             now = current(connection, product, key)
             if now.replaces is None:
@@ -208,8 +219,25 @@ class Catalog(Runs, Inputs, Findings):
         query = where(sa.select(table), table, product=product, key=key).order_by(table.c.id)
         return [partition_of(row) for row in self._rows(query)]
 
+    def built_by(self, runs: Iterable[str]) -> list[tuple[str, str, str]]:
+        """Return run, product and key of every partition that these runs staged."""
+        table, found = tables.partition, []
+        wanted = sorted(runs)
+        for first in range(0, len(wanted), tables.MANY):
+            mine = table.c.run_id.in_(wanted[first : first + tables.MANY])
+            found += self._rows(sa.select(table.c.run_id, table.c.product, table.c.key).where(mine))
+        return [(row["run_id"], row["product"], row["key"]) for row in found]
+
+    def days(self) -> dict[tuple[str, str], str]:
+        """Return the day of every partition that was ever staged, by product and key; the last where it has moved."""
+        table = tables.partition
+        rows = self._rows(sa.select(table.c.product, table.c.key, table.c.day).order_by(table.c.id))
+        return {(row["product"], row["key"]): row["day"] for row in rows}
+
     def rolled_back(self) -> set[tuple[str, str, str]]:
-        """Return product, key and input digest of the partitions that were rolled back from."""
+        """Return product, key and input digest of the partitions that were rolled back from; of a release, none."""
+        if self.release is not None:
+            return set()
         table, pointer = tables.partition, tables.current
         mine = sa.and_(pointer.c.product == table.c.product, pointer.c.key == table.c.key)
         query = (

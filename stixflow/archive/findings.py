@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.publishing import read_partition
 from stixflow.archive.queries import Database, between, where, with_times
-from stixflow.archive.tables import writing
 from stixflow.archive.values import from_json, number, rows_of, take, to_json, to_ns
 
 if TYPE_CHECKING:
@@ -31,19 +30,18 @@ class Findings(Database):
         flares
             One row per flare with `flare_id`, `start`, `peak`, `stop`, `peak_counts`; any other column is kept too.
         """
-        rows = [_flare_row(partition_id, row) for row in rows_of(flares)]
-        with writing(self._engine) as connection:
+        table = tables.flare
+        rows = [flare_row(partition_id, row) | {"release": self._scope} for row in rows_of(flares)]
+        with self._writing() as connection:
             read_partition(connection, partition_id)
-            connection.execute(tables.flare.delete().where(tables.flare.c.partition_id == partition_id))
+            mine = sa.and_(table.c.partition_id == partition_id, table.c.release == self._scope)
+            connection.execute(table.delete().where(mine))
             if rows:
                 connection.execute(tables.flare.insert(), rows)
 
     def flares(self, start: object = None, stop: object = None, *, flare_id: object = None) -> list[dict[str, Any]]:
         """Return the flares whose peak lies in ``[start, stop)``, by peak; times are pandas Timestamps."""
-        table = tables.flare
-        if self.release is not None:
-            kept = [row for row in self._kept("flare", "peak", start, stop) if flare_id in (None, row["flare_id"])]
-            return sorted(kept, key=lambda row: (row["peak"], row["flare_id"]))
+        table, shown, place = tables.flare, self._shown, tables.location
         query = (
             sa.select(
                 table,
@@ -51,9 +49,12 @@ class Findings(Database):
                 tables.partition.c.run_id,
                 tables.location.c.attrs.label("location"),
             )
-            .join(tables.current, tables.current.c.partition_id == table.c.partition_id)
+            .join(shown, shown.c.partition_id == table.c.partition_id)
             .join(tables.partition, tables.partition.c.id == table.c.partition_id)
-            .join(tables.location, tables.location.c.flare_id == table.c.flare_id, isouter=True)
+            .join(
+                place, sa.and_(place.c.flare_id == table.c.flare_id, place.c.release == table.c.release), isouter=True
+            )
+            .where(table.c.release == self._scope)
             .order_by(table.c.peak, table.c.flare_id)
         )
         query = where(query, table, flare_id=None if flare_id is None else str(flare_id))
@@ -66,21 +67,23 @@ class Findings(Database):
         The location stays with the flare when its day is published again; columns of the same name are replaced.
         """
         table, name = tables.location, str(flare_id)
-        with writing(self._engine) as connection:
-            found = connection.execute(sa.select(table.c.attrs).where(table.c.flare_id == name)).scalar()
+        mine = sa.and_(table.c.flare_id == name, table.c.release == self._scope)
+        with self._writing() as connection:
+            found = connection.execute(sa.select(table.c.attrs).where(mine)).scalar()
             if found is None:
-                connection.execute(table.insert().values(flare_id=name, attrs=to_json(location)))
+                connection.execute(table.insert().values(flare_id=name, release=self._scope, attrs=to_json(location)))
             else:
                 attrs = to_json(from_json(found) | dict(location))
-                connection.execute(table.update().where(table.c.flare_id == name).values(attrs=attrs))
+                connection.execute(table.update().where(mine).values(attrs=attrs))
 
     def replace_images(
         self, flare_id: str, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str
     ) -> None:
         """Make these the images of a flare, in place of all earlier ones; columns as for `add_images`."""
-        rows = [_image_row(row, run_id) for row in rows_of(images)]
-        with writing(self._engine) as connection:
-            connection.execute(tables.image.delete().where(tables.image.c.flare_id == flare_id))
+        rows = [image_row(row, run_id) | {"release": self._scope} for row in rows_of(images)]
+        with self._writing() as connection:
+            mine = sa.and_(tables.image.c.flare_id == flare_id, tables.image.c.release == self._scope)
+            connection.execute(tables.image.delete().where(mine))
             if rows:
                 connection.execute(tables.image.insert(), rows)
 
@@ -93,12 +96,12 @@ class Findings(Database):
             One row per image with `image_id`, `method`, `energy_low`, `energy_high` (keV), `start`, `stop`, `path`
             (below the root), `digest`, and where known `flare_id`, `x_hpc`, `y_hpc` (arcsec); any other column is kept.
         """
-        rows = [_image_row(row, run_id) for row in rows_of(images)]
+        rows = [image_row(row, run_id) | {"release": self._scope} for row in rows_of(images)]
         names = [row["image_id"] for row in rows]
-        with writing(self._engine) as connection:
-            for first in range(0, len(names), 500):
-                known = tables.image.c.image_id.in_(names[first : first + 500])
-                connection.execute(tables.image.delete().where(known))
+        with self._writing() as connection:
+            for first in range(0, len(names), tables.MANY):
+                known = tables.image.c.image_id.in_(names[first : first + tables.MANY])
+                connection.execute(tables.image.delete().where(known, tables.image.c.release == self._scope))
             if rows:
                 connection.execute(tables.image.insert(), rows)
 
@@ -112,49 +115,26 @@ class Findings(Database):
     ) -> list[dict[str, Any]]:
         """Return images of a flare, or whose interval starts in ``[start, stop)``, by start."""
         table = tables.image
-        if self.release is not None:
-            kept = [
-                row
-                for row in self._kept("image", "start", start, stop)
-                if flare_id in (None, row["flare_id"]) and image_id in (None, row["image_id"])
-            ]
-            return sorted(kept, key=lambda row: (row["start"], row["image_id"]))
-        query = sa.select(table).order_by(table.c.start, table.c.image_id)
+        query = sa.select(table).where(table.c.release == self._scope).order_by(table.c.start, table.c.image_id)
         query = where(query, table, flare_id=None if flare_id is None else str(flare_id), image_id=image_id)
         return [_read_image(row) for row in self._rows(between(query, table.c.start, start, stop))]
 
     def totals(self) -> dict[str, int]:
         """Return how many files, quarantined pieces, published flares and images there are."""
-        shown = sa.select(tables.flare.c.id).join(
-            self._shown, self._shown.c.partition_id == tables.flare.c.partition_id
+        shown = (
+            sa.select(tables.flare.c.id)
+            .join(self._shown, self._shown.c.partition_id == tables.flare.c.partition_id)
+            .where(tables.flare.c.release == self._scope)
         )
         counted = {"files": tables.file, "quarantined": tables.quarantine, "images": tables.image}
         selected = {name: sa.select(sa.func.count()).select_from(table) for name, table in counted.items()}
+        selected["images"] = selected["images"].where(tables.image.c.release == self._scope)
         selected["flares"] = sa.select(sa.func.count()).select_from(shown.subquery())
         query = sa.select(*(part.scalar_subquery().label(name) for name, part in selected.items()))
-        found = self._rows(query)[0]
-        return found if self.release is None else found | {kind: len(self._kept(kind[:-1])) for kind in _KEPT}
-
-    def _kept(
-        self, kind: str, column: str = "start", start: object = None, stop: object = None
-    ) -> list[dict[str, Any]]:
-        """Return the flares or images of the release of which a time lies in ``[start, stop)``."""
-        table = tables.release_row
-        query = where(sa.select(table.c.attrs), table, release=self.release, kind=kind)
-        rows = [from_json(row["attrs"]) for row in self._rows(query)]
-        first, last = (None if bound is None else to_ns(bound) for bound in (start, stop))
-        return [
-            row
-            for row in rows
-            if (first is None or to_ns(row[column]) >= first) and (last is None or to_ns(row[column]) < last)
-        ]
+        return self._rows(query)[0]
 
 
-_KEPT = ("flares", "images")
-"""Tables of which a release keeps the rows."""
-
-
-def _flare_row(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
+def flare_row(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
     flare_id, start, peak, stop, peak_counts = take(row, "flare_id", "start", "peak", "stop", "peak_counts")
     return {
         "partition_id": partition_id,
@@ -168,13 +148,13 @@ def _flare_row(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_flare(row: dict[str, Any]) -> dict[str, Any]:
-    del row["id"], row["partition_id"]
+    del row["id"], row["partition_id"], row["release"]
     attrs = from_json(row.pop("attrs"))
     location = from_json(row.pop("location") or "{}")
     return attrs | location | with_times(row, "start", "peak", "stop")
 
 
-def _image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:
+def image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:
     image_id, method, path, digest = take(row, "image_id", "method", "path", "digest")
     low, high, start, stop = take(row, "energy_low", "energy_high", "start", "stop")
     flare_id = row.pop("flare_id", None)
@@ -197,6 +177,6 @@ def _image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:
 
 
 def _read_image(row: dict[str, Any]) -> dict[str, Any]:
-    del row["id"]
+    del row["id"], row["release"]
     attrs = from_json(row.pop("attrs"))
     return attrs | with_times(row, "start", "stop", "created")

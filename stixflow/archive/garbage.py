@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.runs import active_runs
 from stixflow.archive.tables import reading, writing
-from stixflow.archive.values import from_json
 from stixflow.cubes.files import open_files
 from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.store import delete_store
@@ -103,9 +102,7 @@ def _pointed_to(source: sa.Engine | sa.Connection) -> set[str]:
     if isinstance(source, sa.Engine):
         with reading(source) as connection:
             return _pointed_to(connection)
-    return {path for query in _pointers() for path in source.execute(query).scalars() if path} | set(
-        _released_images(source)
-    )
+    return {path for query in _pointers() for path in source.execute(query).scalars() if path}
 
 
 def _pointers() -> Iterator[sa.Select[tuple[str]]]:
@@ -121,12 +118,6 @@ def _pointers() -> Iterator[sa.Select[tuple[str]]]:
     for holder in (tables.packet_set, tables.file, tables.quarantine, tables.image):
         yield sa.select(holder.c.path)
     yield sa.select(tables.done.c.input_digest).where(tables.done.c.stage == DERIVED)
-
-
-def _released_images(connection: sa.Connection) -> Iterator[str]:
-    table = tables.release_row
-    for text in connection.execute(sa.select(table.c.attrs).where(table.c.kind == "image")).scalars():
-        yield from_json(text)["path"]
 
 
 def _marks(engine: sa.Engine) -> dict[str, int]:

@@ -29,8 +29,10 @@ def partition_of(row: dict[str, Any]) -> Partition:
     return Partition(**values | times | {"day": date.fromisoformat(row["day"]), "attrs": from_json(row["attrs"])})
 
 
-def pointer(connection: sa.Connection, product: str, key: str) -> int | None:
-    query = where(sa.select(tables.current.c.partition_id), tables.current, product=product, key=key)
+def pointer(connection: sa.Connection, product: str, key: str, release: str | None = None) -> int | None:
+    table = tables.current if release is None else tables.release_partition
+    named = {} if release is None else {"release": release}
+    query = where(sa.select(table.c.partition_id), table, product=product, key=key, **named)
     found: int | None = connection.execute(query).scalar()
     return found
 
@@ -42,9 +44,13 @@ def current(connection: sa.Connection, product: str, key: str) -> Partition:
     return read_partition(connection, found)
 
 
-def check_publishable(connection: sa.Connection, new: Partition, expected: int | None, shrink_reason: str) -> None:
+def check_staged(new: Partition) -> None:
     if new.state != "staged":
         raise UsageError(f"partition {new.id} is {new.state}", expected="a staged one", advice="stage a new run")
+
+
+def check_publishable(connection: sa.Connection, new: Partition, expected: int | None, shrink_reason: str) -> None:
+    check_staged(new)
     if expected is None:
         return
     old = read_partition(connection, expected)
@@ -72,13 +78,27 @@ def flip(connection: sa.Connection, new: Partition, expected: int | None, *, kee
         here = sa.and_(table.c.product == new.product, table.c.key == new.key, table.c.partition_id == expected)
         change = table.update().where(here).values(**span, revision=table.c.revision + 1)
         if expected is None or not connection.execute(change).rowcount:
-            raise PublishConflict(
-                f"{new.product} {new.key} now has the partition {pointer(connection, **mine)}",
-                expected=f"partition {expected}, as when this run began",
-                advice="run again: it starts from what is published now",
-            )
+            raise _moved(new, pointer(connection, **mine), expected)
         set_values(connection, expected, state="superseded")
     set_values(connection, new.id, state="published", **({} if keep_replaces else {"replaces": expected}))
+
+
+def point(connection: sa.Connection, release: str, new: Partition, expected: int | None) -> None:
+    """Move the pointer of a key of an open release from `expected` to `new`, or raise if it points elsewhere."""
+    table, found = tables.release_partition, pointer(connection, new.product, new.key, release)
+    if found != expected:
+        raise _moved(new, found, expected)
+    mine = {"release": release, "product": new.product, "key": new.key}
+    connection.execute(table.delete().where(*(table.c[name] == value for name, value in mine.items())))
+    connection.execute(table.insert().values(**mine, partition_id=new.id, taken=False))
+
+
+def _moved(new: Partition, found: int | None, expected: int | None) -> PublishConflict:
+    return PublishConflict(
+        f"{new.product} {new.key} now has the partition {found}",
+        expected=f"partition {expected}, as when this run began",
+        advice="run again: it starts from what is published now",
+    )
 
 
 def set_values(connection: sa.Connection, partition_id: int, **values: object) -> None:

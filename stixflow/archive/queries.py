@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 
-from stixflow.archive.tables import reading
+from stixflow.archive import tables
+from stixflow.archive.tables import PRESENT, reading, writing
 from stixflow.archive.values import from_json, from_ns, to_ns
+from stixflow.errors import UsageError
 
 
 class Database:
@@ -19,9 +23,34 @@ class Database:
     _shown: Any
     """In place of the table `current`: the pointers that readers see."""
 
+    @property
+    def _scope(self) -> str:
+        """Whose flares, images and marks are read and written: those of the present, or of a release."""
+        return PRESENT if self.release is None else self.release
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """Open a transaction that may write what is shown; that of a release only while it is open."""
+        with writing(self._engine) as connection:
+            if self.release is not None:
+                reopen(connection, self.release)
+            yield connection
+
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with reading(self._engine) as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def reopen(connection: sa.Connection, release: str) -> None:
+    """Take back the validation of a release that is about to be changed, or refuse where it is final."""
+    table = tables.release
+    mine = sa.and_(table.c.name == release, table.c.state.in_(("open", "validated")))
+    if not connection.execute(table.update().where(mine).values(state="open")).rowcount:
+        raise UsageError(
+            f"the release {release} is final, or was dropped",
+            expected="an open release, or what is published now",
+            advice="releases never change: make a new one",
+        )
 
 
 def where(query: sa.Select[Any], table: sa.Table, **values: object) -> sa.Select[Any]:

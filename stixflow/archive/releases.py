@@ -11,11 +11,9 @@ from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import Partition
 from stixflow.archive.layout import check_name
-from stixflow.archive.tables import now_ns, reading, writing
-from stixflow.archive.values import from_ns, to_json
+from stixflow.archive.tables import PRESENT, copy_rows, count_rows, reading, writing
+from stixflow.archive.values import from_json, from_ns
 from stixflow.errors import NotFound, UsageError
-
-_CHUNK = 500
 
 
 def create_release(catalog: Catalog, name: str, *, note: str = "", code_version: str) -> dict[str, Any]:
@@ -30,44 +28,59 @@ def create_release(catalog: Catalog, name: str, *, note: str = "", code_version:
     """
     check_release_name(name)
     with writing(catalog._engine) as connection:
-        if connection.execute(sa.select(tables.release.c.name).where(tables.release.c.name == name)).first():
+        if _is_taken(connection, name):
             raise UsageError(
                 f"the release {name} exists", expected="a new name: releases never change", advice="choose another"
             )
-        pointers = connection.execute(
-            sa.select(tables.current.c.product, tables.current.c.key, tables.current.c.partition_id)
-        ).mappings()
-        items = [dict(row) | {"release": name} for row in pointers]
-        if not items:
+        counts = keep_present(connection, name, note=note, code_version=code_version)
+        if not counts["partitions"]:
             raise NotFound("nothing is published", expected="an archive with partitions", advice="process it first")
-        # Other writers wait, so that what the catalog shows on its own connection is what the pointers are.
-        rows = _rows_of(name, catalog)
-        connection.execute(
-            tables.release.insert().values(name=name, note=note, code_version=code_version, created=now_ns())
-        )
-        for table, values in ((tables.release_partition, items), (tables.release_row, rows)):
-            for first in range(0, len(values), _CHUNK):
-                connection.execute(table.insert(), values[first : first + _CHUNK])
-    return {"name": name, "partitions": len(items), "flares": _count(rows, "flare"), "images": _count(rows, "image")}
+    return {"name": name, **counts}
+
+
+def keep_present(
+    connection: sa.Connection, name: str, *, note: str, code_version: str, moves_images: bool = False
+) -> dict[str, int]:
+    """Keep what readers see now under a name, inside a transaction of a writer; return how much it is.
+
+    Parameters
+    ----------
+    moves_images
+        Give images and locations to the release and leave none: for a caller that puts others there.
+    """
+    now, flare, mine = tables.current, tables.flare, tables.release_partition
+    values = {"name": name, "note": note, "code_version": code_version, "created": tables.now_ns()}
+    connection.execute(tables.release.insert().values(**values, state="final"))
+    pointers = sa.select(sa.literal(name), now.c.product, now.c.key, now.c.partition_id)
+    names = ["release", "product", "key", "partition_id"]
+    partitions = count_rows(connection, mine.insert().from_select(names, pointers))
+    shown = flare.c.partition_id.in_(sa.select(now.c.partition_id))
+    flares = copy_rows(connection, flare, PRESENT, name, shown)
+    give = _move_rows if moves_images else copy_rows
+    images = give(connection, tables.image, PRESENT, name)
+    give(connection, tables.location, PRESENT, name)
+    copy_rows(connection, tables.done, PRESENT, name)
+    return {"partitions": partitions, "flares": flares, "images": images}
+
+
+def _move_rows(connection: sa.Connection, table: sa.Table, source: str, target: str) -> int:
+    return connection.execute(table.update().where(table.c.release == source).values(release=target)).rowcount
+
+
+def free_name(connection: sa.Connection, name: str) -> str:
+    """Return a name for a release, numbered where it is taken."""
+    names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    return next(one for one in names if not _is_taken(connection, one))
+
+
+def _is_taken(connection: sa.Connection, name: str) -> bool:
+    return connection.execute(sa.select(tables.release.c.name).where(tables.release.c.name == name)).first() is not None
 
 
 def check_release_name(name: str) -> str:
     """Return a name that a release may have, as ``2026.1``; refuse any other."""
     check_name(name.replace(".", "-"))
     return name
-
-
-def _rows_of(name: str, catalog: Catalog) -> list[dict[str, Any]]:
-    found = {"flare": catalog.flares(), "image": catalog.images()}
-    return [
-        {"release": name, "kind": kind, "item": str(row[f"{kind}_id"]), "attrs": to_json(row)}
-        for kind, rows in found.items()
-        for row in rows
-    ]
-
-
-def _count(rows: list[dict[str, Any]], kind: str) -> int:
-    return sum(row["kind"] == kind for row in rows)
 
 
 def list_releases(catalog: Catalog) -> list[dict[str, Any]]:
@@ -81,7 +94,12 @@ def list_releases(catalog: Catalog) -> list[dict[str, Any]]:
     )
     with reading(catalog._engine) as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
-    return [row | {"created": from_ns(row["created"])} for row in rows]
+    return [_read_release(row) for row in rows]
+
+
+def _read_release(row: dict[str, Any]) -> dict[str, Any]:
+    times = {name: None if row[name] is None else from_ns(row[name]) for name in ("created", "switched")}
+    return row | times | {name: from_json(row[name]) for name in ("plan", "report")}
 
 
 def compare_releases(before: Catalog, after: Catalog) -> list[dict[str, Any]]:

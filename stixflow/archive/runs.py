@@ -76,18 +76,20 @@ class Runs(Database):
         table = tables.done
         rows = [
             {"stage": stage, "item": item, "input_digest": digest, "run_id": run_id, "created": tables.now_ns()}
+            | {"release": self._scope}
             for item, digest in items.items()
         ]
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             for row in rows:
-                same = sa.and_(table.c.stage == stage, table.c.item == row["item"])
+                same = sa.and_(table.c.release == self._scope, table.c.stage == stage, table.c.item == row["item"])
                 if not connection.execute(table.update().where(same).values(**row)).rowcount:
                     connection.execute(table.insert().values(**row))
 
     def done(self, stage: str) -> dict[str, str]:
         """Return what a stage has done: the digest of its inputs by item."""
         table = tables.done
-        query = sa.select(table.c.item, table.c.input_digest).where(table.c.stage == stage)
+        mine = sa.and_(table.c.release == self._scope, table.c.stage == stage)
+        query = sa.select(table.c.item, table.c.input_digest).where(mine)
         return {row["item"]: row["input_digest"] for row in self._rows(query)}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,11 +18,15 @@ from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, 
 
 from stixflow.errors import StoreError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised by one for each change of the tables, together with the step of `_MIGRATIONS` that makes it."""
 
 _BUSY_MS = 60_000
 _RETRY_MS = 20
+PRESENT = ""
+"""In the column `release` of flares, images and marks: what readers see who ask for no release."""
+MANY = 500
+"""Values of one statement; databases have limits."""
 _RESTART_S = 30.0
 """How long a server that was there before is waited for: it may be starting again."""
 _WRITER_LOCK = 0x53544958
@@ -160,14 +164,16 @@ flare = Table(
     Column("stop", BigInteger, nullable=False),
     Column("peak_counts", sa.Float(53)),
     Column("attrs", Text, nullable=False),
-    Index("flare_once", "partition_id", "flare_id", unique=True),
-    Index("flare_id", "flare_id"),
-    Index("flare_peak", "peak"),
+    Column("release", Text, nullable=False),
+    Index("flare_once", "partition_id", "release", "flare_id", unique=True),
+    Index("flare_named", "release", "flare_id"),
+    Index("flare_peak", "release", "peak"),
 )
 
 location = Table(
     "location",
     _metadata,
+    Column("release", Text, primary_key=True),
     Column("flare_id", Text, primary_key=True),
     Column("attrs", Text, nullable=False),
 )
@@ -177,7 +183,7 @@ image = Table(
     "image",
     _metadata,
     Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("image_id", Text, nullable=False, unique=True),
+    Column("image_id", Text, nullable=False),
     Column("flare_id", Text),
     Column("method", Text, nullable=False),
     Column("energy_low", sa.Float(53), nullable=False),
@@ -191,13 +197,16 @@ image = Table(
     Column("run_id", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("attrs", Text, nullable=False),
-    Index("image_flare", "flare_id"),
-    Index("image_start", "start"),
+    Column("release", Text, nullable=False),
+    Index("image_once", "release", "image_id", unique=True),
+    Index("image_flare", "release", "flare_id"),
+    Index("image_start", "release", "start"),
 )
 
 done = Table(
     "done",
     _metadata,
+    Column("release", Text, primary_key=True),
     Column("stage", Text, primary_key=True),
     Column("item", Text, primary_key=True),
     Column("input_digest", Text, nullable=False),
@@ -212,6 +221,11 @@ release = Table(
     Column("note", Text, nullable=False),
     Column("code_version", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
+    Column("state", Text, nullable=False, server_default="final"),  # open, validated, final
+    Column("plan", Text, nullable=False, server_default="{}"),
+    Column("report", Text, nullable=False, server_default="{}"),
+    Column("before", Text),  # the release that keeps what readers saw before this one
+    Column("switched", BigInteger),  # when readers were switched to it; NULL where they see something else
 )
 
 release_partition = Table(
@@ -221,18 +235,9 @@ release_partition = Table(
     Column("product", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("partition_id", ForeignKey("partition.id"), nullable=False),
+    Column("taken", Boolean, nullable=False, server_default=sa.false()),  # over from what readers see, not rebuilt
     Index("release_partition_id", "partition_id"),
 )
-
-release_row = Table(
-    "release_row",
-    _metadata,
-    Column("release", ForeignKey("release.name"), primary_key=True),
-    Column("kind", Text, primary_key=True),  # flare, image
-    Column("item", Text, primary_key=True),
-    Column("attrs", Text, nullable=False),
-)
-"""Flares and images as they were when the release was made: their own tables hold only the present."""
 
 garbage = Table(
     "garbage",
@@ -242,8 +247,15 @@ garbage = Table(
 )
 """What was found that nothing points to, and when it was first found so."""
 
+
+def _scope_findings(connection: sa.Connection) -> None:
+    from stixflow.archive.migrations import scope_findings
+
+    scope_findings(connection)
+
+
 # The step at index i brings a database of the version i + 1 to the version i + 2; tables that are new are made before.
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+_MIGRATIONS: tuple[tuple[str | Callable[[sa.Connection], None], ...], ...] = (
     ("ALTER TABLE partition ADD COLUMN collected BIGINT",),
     (
         "ALTER TABLE run ADD COLUMN host TEXT",
@@ -251,6 +263,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE run ADD COLUMN process TEXT",
         "ALTER TABLE run ADD COLUMN seen BIGINT",
     ),
+    (_scope_findings,),
 )
 
 
@@ -356,6 +369,21 @@ def _told() -> Iterator[None]:
         ) from error
 
 
+def copy_rows(
+    connection: sa.Connection, table: sa.Table, source: str, target: str, *conditions: sa.ColumnElement[bool]
+) -> int:
+    """Copy the rows of one release (or `PRESENT`) to another inside the database; return how many."""
+    names = [column.name for column in table.columns if column.name not in ("id", "release")]
+    rows = sa.select(*(table.c[name] for name in names), sa.literal(target).label("release"))
+    chosen = rows.where(table.c.release == source, *conditions)
+    return count_rows(connection, table.insert().from_select([*names, "release"], chosen))
+
+
+def count_rows(connection: sa.Connection, statement: sa.Insert | sa.Update | sa.Delete) -> int:
+    """Execute a statement and return how many rows it wrote, of an insertion too."""
+    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
+
+
 def now_ns() -> int:
     """Return the present as the catalog keeps times."""
     return time.time_ns()
@@ -414,5 +442,8 @@ def _migrate(connection: sa.Connection) -> None:
         )
     for step in _MIGRATIONS[int(found) - 1 :]:
         for statement in step:
-            connection.execute(sa.text(statement))
+            if callable(statement):
+                statement(connection)
+            else:
+                connection.execute(sa.text(statement))
     connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))

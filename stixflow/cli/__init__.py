@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stixflow.cli import care, exporting, previewing, processing, raw, science
+from stixflow.cli import care, exporting, previewing, processing, raw, reprocessing, science
 from stixflow.cli.options import Parser
 
 __all__ = ["command_names", "main"]
@@ -29,6 +29,7 @@ _COMMANDS = (
     processing.add_demo,
     processing.add_process,
     processing.add_ingest,
+    reprocessing.add_reprocess,
     science.add_flares,
     science.add_image,
     previewing.add_preview,

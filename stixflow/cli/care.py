@@ -9,6 +9,7 @@ from typing import Any
 
 from stixflow.cli.options import add_archive, archive_place, command, open_named
 from stixflow.cli.output import emit
+from stixflow.cli.reprocessing import add_switching
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -118,9 +119,11 @@ def add_release(commands: Any) -> None:
     """Add `release` with what can be done to releases."""
     parser = commands.add_parser(
         "release",
-        help="give names to what is published, and compare them",
+        help="give names to what is published, compare them, and say which of them readers see",
         description="Give names to what is published, so that analysts can pin it:\n"
-        "stixflow.open_archive(root, release=NAME), and compare them partition by partition.",
+        "stixflow.open_archive(root, release=NAME), compare them partition by partition, and switch readers to one\n"
+        "that `stixflow reprocess` has built. A release is open while it is built, validated when every gate is\n"
+        "passed, and final from then on: final ones never change.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -135,6 +138,7 @@ def add_release(commands: Any) -> None:
     compare.add_argument("after", help="a release, or `current`")
     for action in (create, listed, show, compare):
         add_archive(action)
+    add_switching(actions)
 
 
 def add_gc(commands: Any) -> None:

@@ -78,7 +78,7 @@ def engine_of(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_clock(parser: argparse.ArgumentParser) -> None:
+def add_clock(parser: argparse.ArgumentParser, *, redates: bool = True) -> None:
     """Add what dates the cubes."""
     parser.add_argument(
         "--clock-kernel",
@@ -88,7 +88,8 @@ def add_clock(parser: argparse.ArgumentParser) -> None:
         help="SPICE clock kernel (.tsc) and leap seconds (.tls), or their folder; default the setting clock_kernels, "
         "or the table that comes along",
     )
-    parser.add_argument("--redate", action="store_true", help="make cubes anew that another clock dated")
+    if redates:
+        parser.add_argument("--redate", action="store_true", help="make cubes anew that another clock dated")
 
 
 def clock_of(options: argparse.Namespace) -> dict[str, Any]:

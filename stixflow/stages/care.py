@@ -22,6 +22,7 @@ from stixflow.cubes.store import delete_store
 from stixflow.errors import StoreError
 from stixflow.jobs.kept import read_kept
 from stixflow.provenance import code_version
+from stixflow.stages.validate import format_validation
 
 CURRENT = "current"
 """In place of a release: what is published now."""
@@ -49,7 +50,13 @@ def make_release(root: str, name: str, *, note: str = "", catalog: str | None = 
 def releases(root: str, *, catalog: str | None = None) -> dict[str, Any]:
     """Return every release, the latest first."""
     rows = list_releases(open_archive(root, catalog=catalog).catalog)
-    return {"releases": [row | {"created": str(row["created"])} for row in rows]}
+    return {"releases": [_release_row(row) for row in rows]}
+
+
+def _release_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a release as plain values, without its report, which `show_release` has."""
+    times = {name: row[name] and str(row[name]) for name in ("created", "switched")}
+    return {name: value for name, value in row.items() if name != "report"} | times
 
 
 def show_release(root: str, name: str, *, catalog: str | None = None) -> dict[str, Any]:
@@ -60,7 +67,9 @@ def show_release(root: str, name: str, *, catalog: str | None = None) -> dict[st
         {key: str(value) if key in ("start", "stop") else value for key, value in row.items()}
         for row in pinned.coverage()
     ]
-    return {"name": name, "products": products, "flares": totals["flares"], "images": totals["images"]}
+    row = next(row for row in list_releases(pinned) if row["name"] == name)
+    about = {key: row[key] for key in ("state", "note", "plan", "report")}
+    return {"name": name, **about, "products": products, "flares": totals["flares"], "images": totals["images"]}
 
 
 def compare(root: str, before: str, after: str, *, catalog: str | None = None) -> dict[str, Any]:
@@ -95,16 +104,19 @@ def format_release(payload: Mapping[str, Any]) -> str:
         f"  {row['product']:16s} {row['partitions']:5d} partitions  {row['start']} to {row['stop']}"
         for row in payload["products"]
     ]
-    return "\n".join(
-        [f"release {payload['name']}", *lines, f"  {payload['flares']} flares, {payload['images']} images"]
-    )
+    head = f"release {payload['name']}, {payload['state']}"
+    found = f"  {payload['flares']} flares, {payload['images']} images"
+    report = [format_validation(payload["report"])] if payload["report"] else []
+    return "\n".join([head, *lines, found, *report])
 
 
 def format_releases(payload: Mapping[str, Any]) -> str:
     """Write the list of releases as text."""
     rows = payload["releases"]
     lines = [
-        f"{row['name']:16s} {row['created']:.19}  {row['partitions']:6d} partitions  {row['note']}" for row in rows
+        f"{row['name']:16s} {row['created']:.19}  {'shown' if row['switched'] else row['state']:9s}"
+        f" {row['partitions']:6d} partitions  {row['note']}"
+        for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines) or "no release was made yet"
 

@@ -14,8 +14,8 @@ from stixflow.stages.official import choose, count_built, file_has_more, is_offi
 from stixflow.stages.run import Run
 from stixflow.time import ANCHOR_CLOCK
 
-_NOTHING_INSIDE = "cubes without a bin inside"
-_FILE_HAS_MORE = "cubes of packets with fewer bins than an official file"
+NOTHING_INSIDE = "cubes without a bin inside"
+FILE_HAS_MORE = "cubes of packets with fewer bins than an official file"
 
 
 def build_cubes(run: Run) -> None:
@@ -23,17 +23,17 @@ def build_cubes(run: Run) -> None:
 
     A store that `verify` finds damaged is healed by removing it: it is built again from the packets that are kept.
     """
-    stale = _stale(run)
+    stale = stale_partitions(run)
     todo = [job for job, _ in stale]
     sets = {(job.product, job.key): items for job, items in stale}
     everything = _by_partition(run)
     for job, built in run.fan_out("cubes", jobs.build, todo, lambda job: f"{job.product} {job.key}"):
         label = f"{job.product} {job.key}"
         if built is None:
-            run.archive.catalog.mark_done(_NOTHING_INSIDE, {label: _digest(job.inputs)}, run_id=run.run_id)
+            run.archive.catalog.mark_done(NOTHING_INSIDE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
             run.skip("cubes", label, f"its {'files' if job.official else 'packets'} hold no bin of it")
-        elif reason := file_has_more(run.archive.catalog.current(job.product, job.key), job, built):
-            run.archive.catalog.mark_done(_FILE_HAS_MORE, {label: _digest(job.inputs)}, run_id=run.run_id)
+        elif reason := file_has_more(run.before(job.product, job.key), job, built):
+            run.archive.catalog.mark_done(FILE_HAS_MORE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
             run.skip("cubes", label, reason)
         elif _publish(run, job, built, sets[job.product, job.key]):
             count_built(run, everything[job.product, job.key], sets[job.product, job.key], built.official)
@@ -43,34 +43,45 @@ def build_cubes(run: Run) -> None:
 def _by_partition(run: Run) -> dict[tuple[str, str], list[PacketSet]]:
     groups: dict[tuple[str, str], list[PacketSet]] = {}
     for item in run.archive.catalog.packet_sets():
-        if item.product != jobs.UNDECODED:
+        if item.product != jobs.UNDECODED and concerns(run, item.product, item.key):
             groups.setdefault((item.product, item.key), []).append(item)
     return groups
 
 
-def _stale(run: Run) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
+def stale_partitions(run: Run, *, from_nothing: bool = False) -> list[tuple[jobs.BuildJob, list[PacketSet]]]:
+    """Return the partitions that are to be built, each with its packet sets; of a candidate the long ones first.
+
+    Parameters
+    ----------
+    from_nothing
+        As if nothing were there yet.
+    """
     catalog = run.archive.catalog
     lost = {item.id for item in run.archive.lost()}
     there = [item for item in catalog.partitions() if item.id not in lost]
-    nothing = catalog.done(_NOTHING_INSIDE)
-    if run.redate:
+    nothing = catalog.done(NOTHING_INSIDE)
+    if run.candidate:
+        there = [] if from_nothing else [item for item in there if is_made_by(run, item)]
+    elif run.redate:
         there, nothing = [item for item in there if _is_dated_by(run, item)], {}
     made = nothing | {f"{p.product} {p.key}": p.input_digest for p in there}
     rolled_back = catalog.rolled_back()
-    left = catalog.done(_FILE_HAS_MORE)
+    left = catalog.done(FILE_HAS_MORE)
     stale = []
     for (product, key), items in _by_partition(run).items():
         label, chosen = f"{product} {key}", _chosen(product, items)
-        if left.get(label) == _digest(_inputs(chosen)):
+        if left.get(label) == packets_digest(_inputs(chosen)):
             chosen = _chosen(product, [item for item in items if is_official(item)])
         inputs = _inputs(chosen)
-        digest = _digest(inputs)
+        digest = packets_digest(inputs)
         if made.get(label) == digest:
             continue
         if (product, key, digest) in rolled_back:
             run.skip("cubes", f"{product} {key}", "rolled back: left as it is until more of its packets come")
         else:
             stale.append((_job(run, product, key, inputs, names_of(chosen)), chosen))
+    if run.candidate:
+        stale.sort(key=lambda found: (-sum(item.n_packets for item in found[1]), found[0].product, found[0].key))
     return stale
 
 
@@ -81,6 +92,16 @@ def _job(
     tuned_by = run.tuning.name if layout else ""
     place = run.archive.root, run.run_id, run.clock
     return jobs.BuildJob(product, key, inputs, *place, official=official, layout=layout, tuned_by=tuned_by)
+
+
+def concerns(run: Run, product: str, key: str) -> bool:
+    """Tell whether a run builds a partition at all."""
+    return run.candidate is None or run.candidate.covers(product, key)
+
+
+def is_made_by(run: Run, partition: Partition) -> bool:
+    """Tell whether a partition is what this run would make of the same packets."""
+    return partition.code_version == code_version() and _is_dated_by(run, partition)
 
 
 def _is_dated_by(run: Run, partition: Partition) -> bool:
@@ -104,13 +125,14 @@ def _inputs(items: Sequence[PacketSet]) -> tuple[tuple[str, str], ...]:
     return tuple((item.path, item.digest) for item in items)
 
 
-def _digest(inputs: tuple[tuple[str, str], ...]) -> str:
+def packets_digest(inputs: tuple[tuple[str, str], ...]) -> str:
+    """Return the digest of what a partition is made of."""
     return input_digest(digest for _, digest in inputs)
 
 
 def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[PacketSet]) -> bool:
     catalog = run.archive.catalog
-    before = catalog.current(job.product, job.key)
+    before = run.before(job.product, job.key)
     duplicates = sum(_home(item.attrs) for item in items) - built.n_home - built.n_conflicts
     _quarantine(run, job, built)
     partition = draft_partition(
@@ -120,7 +142,7 @@ def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[Packet
         product=job.product,
         key=job.key,
         day=built.day,
-        input_digest=_digest(job.inputs),
+        input_digest=packets_digest(job.inputs),
         code_version=code_version(),
         complete=built.complete,
         missing=built.missing,
@@ -135,6 +157,8 @@ def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[Packet
     if not built.complete:
         run.counts["incomplete"] += 1
         run.skip("cubes", f"{job.product} {job.key}", f"published incomplete: {built.missing}")
+    if run.candidate:
+        return True
     # Packets that an earlier file had brought were counted as used when their own file was framed.
     late = duplicates - _number(before, "duplicates")
     refused = built.n_conflicts - _number(before, "conflicts")

@@ -21,13 +21,23 @@ _DETECTOR = 2
 
 def find_flares(run: Run) -> None:
     """Search every day whose light curve, neighbours, background, distance or detector are new since its search."""
-    method = run.detector
     catalog = run.archive.catalog
-    searched = catalog.done(_STAGE)
-    measured = _distances(run)
-    todo, digests = [], {}
+    todo = plan_days(run)
+    digests = {job.partition_id: digest for job, digest in todo}
+    for job, found in run.fan_out(_STAGE, jobs.detect, [job for job, _ in todo], lambda job: job.day):
+        catalog.replace_flares(job.partition_id, found.flares)
+        catalog.mark_done(_STAGE, {str(job.partition_id): digests[job.partition_id]}, run_id=run.run_id)
+        run.counts["flares"] += len(found.flares)
+        run.counts["days_searched"] += 1
+
+
+def plan_days(run: Run) -> list[tuple[jobs.DetectJob, str]]:
+    """Return the days that are to be searched, each with the digest of what its search depends on."""
+    method, catalog = run.detector, run.archive.catalog
+    searched, measured = catalog.done(_STAGE), _distances(run)
     days = {day.key: day for day in catalog.partitions("ql_lightcurve")}
     monitored = {day.key: day for day in catalog.partitions("ql_background")} if method == "poisson" else {}
+    todo = []
     for day in days.values():
         around = _neighbours(day, days)
         distance = measured.get(day.key, _orbit_distance(day))
@@ -36,13 +46,8 @@ def find_flares(run: Run) -> None:
         if searched.get(str(day.id)) != digest:
             url, *context = (run.archive.url(one.path) for one in (day, *around))
             beside = tuple(run.archive.url(one.path) for one in monitors)
-            todo.append(jobs.DetectJob(day.key, day.id, url, distance, method, tuple(context), beside))
-            digests[day.id] = digest
-    for job, found in run.fan_out(_STAGE, jobs.detect, todo, lambda job: job.day):
-        catalog.replace_flares(job.partition_id, found.flares)
-        catalog.mark_done(_STAGE, {str(job.partition_id): digests[job.partition_id]}, run_id=run.run_id)
-        run.counts["flares"] += len(found.flares)
-        run.counts["days_searched"] += 1
+            todo.append((jobs.DetectJob(day.key, day.id, url, distance, method, tuple(context), beside), digest))
+    return todo
 
 
 def _neighbours(day: Partition, days: Mapping[str, Partition]) -> list[Partition]:

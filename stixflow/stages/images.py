@@ -28,26 +28,26 @@ _TOGETHER = 8
 
 def make_images(run: Run) -> None:
     """Locate and image every flare with pixel data whose maps are missing, or were made of other inputs."""
-    catalog = run.archive.catalog
     _forget_lost_flares(run)
+    todo = plan_images(run)
+    digests = {job.flare_id: digest for job, digest in todo}
+    for job, result in _imaged(run, [job for job, _ in todo]):
+        if isinstance(result, jobs.NotImaged):
+            run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
+        else:
+            _record(run, job, result, digests[job.flare_id])
+
+
+def plan_images(run: Run) -> list[tuple[jobs.ImageJob, str]]:
+    """Return the flares that are to be imaged, each with the digest of what goes into its maps."""
+    catalog = run.archive.catalog
     made = catalog.images()
     kept = kept_of(run.archive.root, [image["path"] for image in made])
     lost = {image["flare_id"] for image in made if image["path"] not in kept}
     imaged = {flare_id: digest for flare_id, digest in catalog.done(_STAGE).items() if flare_id not in lost}
     plan = _Plan(run.archive, run.run_id, run.methods or METHODS)
-    todo, digests = [], {}
-    for flare in catalog.flares():
-        job, digest = plan.job(flare)
-        if job is None:
-            continue
-        if imaged.get(job.flare_id) != digest:
-            todo.append(job)
-            digests[job.flare_id] = digest
-    for job, result in _imaged(run, todo):
-        if isinstance(result, jobs.NotImaged):
-            run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
-        else:
-            _record(run, job, result, digests[job.flare_id])
+    planned = [(job, digest) for job, digest in map(plan.job, catalog.flares()) if job is not None]
+    return [(job, digest) for job, digest in planned if imaged.get(job.flare_id) != digest]
 
 
 def _imaged(run: Run, todo: Sequence[jobs.ImageJob]) -> Iterator[tuple[jobs.ImageJob, jobs.Imaged | jobs.NotImaged]]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from stixflow.archive import Archive, open_archive
+from stixflow.archive import Archive, Partition, Scope, open_archive
 from stixflow.compute import Cost, Outcome, Pool, map_batches, refuse_too_large
+from stixflow.cubes.model import PRODUCTS
 from stixflow.provenance import code_version, new_run_id
 from stixflow.time import ANCHOR_CLOCK, Clock
 from stixflow.tuning import UNTUNED, Tuning, read_tuning
@@ -34,6 +35,52 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The open release that a run builds in place of what readers see."""
+
+    name: str
+    scope: Scope
+    shown: Mapping[tuple[str, str], Partition] = field(default_factory=dict)
+    """What readers see instead, by product and key."""
+    days: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Day of each partition that was ever staged, by product and key."""
+
+    def covers(self, product: str, key: str) -> bool:
+        """Tell whether a partition is rebuilt; one of which nobody knows the day only where every day is."""
+        if PRODUCTS[product].partition == "day":
+            return self.scope.covers(product, key)
+        day = self.days.get((product, key))
+        return (
+            self.scope.is_whole and product in self.scope.products if day is None else self.scope.covers(product, day)
+        )
+
+
+@dataclass(slots=True)
+class Work:
+    """What items of one kind have taken on the workers, so that later runs can be estimated."""
+
+    items: int = 0
+    seconds: float = 0.0
+    squares: float = 0.0
+    """Sum of the squares of the seconds of each."""
+
+    def add(self, seconds: float, items: int = 1) -> None:
+        """Add some items that were done together."""
+        self.items += items
+        self.seconds += seconds
+        self.squares += seconds**2 / items
+
+    def report(self) -> dict[str, Any]:
+        """Return plain values, as `work_of` reads them."""
+        return {"items": self.items, "seconds": round(self.seconds, 4), "squares": round(self.squares, 5)}
+
+
+def work_of(values: Mapping[str, Any]) -> Work:
+    """Read what a run kept of its work."""
+    return Work(int(values["items"]), float(values["seconds"]), float(values["squares"]))
+
+
 @dataclass(slots=True)
 class Run:
     """One run on one archive, and what it has done so far."""
@@ -50,6 +97,8 @@ class Run:
     """Make cubes anew that another clock dated."""
     tuning: Tuning = UNTUNED
     """How stores are laid out and jobs are batched."""
+    candidate: Candidate | None = None
+    """What this run builds in place of what readers see; None for the latter."""
     methods: tuple[str, ...] = ()
     """How flares are imaged; none: by `stages.METHODS`."""
     balance: Counter[str] = field(default_factory=Counter)
@@ -62,10 +111,18 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     cost: dict[str, Cost] = field(default_factory=dict)
     """What each stage took, of the workers and of the process that coordinates them."""
+    work: dict[str, Work] = field(default_factory=dict)
+    """What its items took, by stage and product."""
     stage: str = ""
     """The stage at work."""
     failed: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+
+    def before(self, product: str, key: str) -> Partition | None:
+        """Return the partition that what this run builds is to replace, if there is one."""
+        if self.candidate is None:
+            return self.archive.catalog.current(product, key)
+        return self.candidate.shown.get((product, key))
 
     def fail(self, stage: str, item: str, error: str, *, kind: str = "") -> None:
         """Note an item that should have worked, and where it raised an error the class of it."""
@@ -101,6 +158,9 @@ class Run:
         for done, outcome in enumerate(outcomes, start=1):
             item = fitting[outcome.index]
             if outcome.ok:
+                kind = f"{stage} {getattr(item, 'product', '')}".strip()
+                together = len(item) if isinstance(item, tuple) else 1
+                self.work.setdefault(kind, Work()).add(outcome.seconds, together)
                 yield item, cast(Value, outcome.value)
             elif lost is not None:
                 lost.append(item)
@@ -121,6 +181,7 @@ class Run:
             "counts": dict(sorted(self.counts.items())),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "cost": {name: cost.report() for name, cost in self.cost.items()},
+            "work": {name: work.report() for name, work in sorted(self.work.items())},
             "skipped": self.skipped,
             "failed": self.failed,
         }
@@ -146,6 +207,7 @@ def open_run(
     clock_kernels: Sequence[str] = (),
     redate: bool = False,
     tuning: str | Path | None = None,
+    candidate: Candidate | None = None,
     methods: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block.
@@ -158,14 +220,17 @@ def open_run(
         Make cubes anew that were dated by another clock.
     tuning
         A profile of measured layouts and batches, as for `read_tuning`; none: as the data model says.
+    candidate
+        An open release to build; none: what readers see.
     methods
         How flares are imaged, as in `stages.METHODS`, which are the default.
     """
-    clock = _clock(clock_kernels)  # before an archive is made
+    clock = clock_of(clock_kernels)  # before an archive is made
     tuned = UNTUNED if tuning is None else read_tuning(tuning)
-    archive = open_archive(root, catalog=catalog, create=True)
+    release = None if candidate is None else candidate.name
+    archive = open_archive(root, release, catalog=catalog, create=candidate is None)
     run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR, clock, redate, tuned)
-    run.methods = tuple(methods)
+    run.methods, run.candidate = tuple(methods), candidate
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
     try:
@@ -177,7 +242,8 @@ def open_run(
         archive.close()
 
 
-def _clock(kernels: Sequence[str]) -> Clock:
+def clock_of(kernels: Sequence[str]) -> Clock:
+    """Return the clock of SPICE kernels, or the table that comes along where there are none."""
     if not kernels:
         return ANCHOR_CLOCK
     from stixflow.ephemeris import read_clock

@@ -42,8 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in ("tables", "releases"):
-        monkeypatch.setattr(f"stixflow.archive.{module}.now_ns", made)
+    monkeypatch.setattr("stixflow.archive.tables.now_ns", made)
     return made
 
 
@@ -208,8 +207,7 @@ class GarbageMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.archive = open_archive(self.folder.name, create=True)
         self.patch, self.clock = pytest.MonkeyPatch(), Clock()
-        for module in ("tables", "releases"):
-            self.patch.setattr(f"stixflow.archive.{module}.now_ns", self.clock)
+        self.patch.setattr("stixflow.archive.tables.now_ns", self.clock)
         self.n, self.releases = 0, list[str]()
         self.publish(DAYS[0])
 
