@@ -45,6 +45,14 @@ def whole_counts(file: StixFile, values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.uint32 if largest <= np.iinfo(np.uint32).max else np.uint64, order="C")
 
 
+def received(file: StixFile, name: str, like: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell what was received: our files give NaN as the compression error of what was not; all, where none is NaN."""
+    errors = file.table("DATA").find(f"{name}_comp_err", f"{name}_err")
+    if errors is None or not np.isnan(errors).any():
+        return like
+    return np.asarray(~np.isnan(errors))
+
+
 def bin_times(file: StixFile) -> Arrays:
     """Centre, start and length of each row of DATA, in UTC and on the onboard clock."""
     offset, width = _offsets(file)

@@ -19,13 +19,13 @@ _Array = NDArray[Any]
 
 _KELVIN = 273.15
 _TRUTHS = {"False", "True"}
-_TYPES = {"hk_maxi": (3, 25, 2)}
+_TYPES = {"hk_mini": (3, 25, 1), "hk_maxi": (3, 25, 2)}
 _UNITS = {"degC": "K", "%": "10**-2"}
 _COUNTED = {"archive_memory_usage"}
 """Parameters that the official files give as sent, although a scale is known."""
 
-# Names and order of the official files.
-_COLUMNS = [
+# Names and order of the official files; of short reports there is none to be seen.
+_MAXI = [
     "sw_running",
     "instrument_number",
     "instrument_mode",
@@ -123,7 +123,8 @@ def housekeeping(dataset: xr.Dataset, span: Span) -> list[Column]:
     product = str(dataset.attrs["product"])
     known = {one.name: one for one in HOUSEKEEPING[product]}
     fields = {field.name: field for layout in known_types()[_TYPES[product]] for field in layout.scope.fields}
-    names = {column: re.sub("[^a-z0-9]+", "_", column) for column in _COLUMNS}
+    columns = _MAXI if product == "hk_maxi" else list(known)
+    names = {column: re.sub("[^a-z0-9]+", "_", column) for column in columns}
     return [
         *times(span),
         *(_parameter(dataset, column, known[name], fields[name]) for column, name in names.items()),

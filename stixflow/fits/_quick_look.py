@@ -12,6 +12,7 @@ from stixflow.fits._columns import (
     compression,
     energy_bins,
     packet_of_row,
+    received,
     sample_times,
     scheme_of,
     utc_of_scet,
@@ -66,19 +67,20 @@ def read_spectra(file: StixFile) -> Arrays:
     wraps = np.cumsum(np.diff(detector, axis=1, prepend=detector[:, :1]) < 0, axis=1)
     later = wraps * (N_DETECTORS * times["timedel"])[:, np.newaxis]
     start = times["scet"][:, np.newaxis] + np.rint(later * TICKS_PER_SECOND).astype(np.int64)
-    sweep, row = _sweeps(start.reshape(-1), times["timedel"].repeat(detector.shape[1]))
-    place = sweep, detector.reshape(-1)
+    sent = np.flatnonzero(received(file, "triggers", np.ones(detector.shape, dtype=bool)))
+    row = sent // detector.shape[1]
+    sweep, head = _sweeps(start.reshape(-1)[sent], times["timedel"][row])
+    place = sweep, detector.reshape(-1)[sent]
     energies, _ = energy_bins(file, data.column("spectra").shape[-1])
-    spectra = whole_counts(file, data.column("spectra")).reshape(sweep.size, -1)
+    spectra = whole_counts(file, data.column("spectra")).reshape(start.size, -1)
     triggers = whole_counts(file, data.column("triggers")).reshape(-1)
-    n_sweeps = row.size
-    counts = np.zeros((n_sweeps, spectra.shape[1], N_DETECTORS), dtype=spectra.dtype)
-    counts[place[0], :, place[1]] = spectra
-    live, observed = np.zeros((n_sweeps, N_DETECTORS), triggers.dtype), np.zeros((n_sweeps, N_DETECTORS), np.bool_)
-    live[place], observed[place] = triggers, True
-    first, begin = row // detector.shape[1], start.reshape(-1)[row]
+    counts = np.zeros((head.size, spectra.shape[1], N_DETECTORS), dtype=spectra.dtype)
+    counts[place[0], :, place[1]] = spectra[sent]
+    live, observed = np.zeros((head.size, N_DETECTORS), triggers.dtype), np.zeros((head.size, N_DETECTORS), np.bool_)
+    live[place], observed[place] = triggers[sent], True
+    first, begin = row[head], start.reshape(-1)[sent[head]]
     half = np.rint(times["timedel"][first] * (TICKS_PER_SECOND / 2)).astype(np.int64)
-    state = np.zeros(n_sweeps, dtype=np.intp)
+    state = _settings_of(file, first)
     return {
         "time": utc_of_scet(file, begin + half),
         "time_start": utc_of_scet(file, begin),
@@ -93,6 +95,12 @@ def read_spectra(file: StixFile) -> Arrays:
         "counts_skm": scheme_of(control, state, "compression_scheme_spectra_skm"),
         "triggers_skm": scheme_of(control, state, "compression_scheme_triggers_skm"),
     }
+
+
+def _settings_of(file: StixFile, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Row of CONTROL of rows of DATA; the first where the file, as those of 2020, numbers the two differently."""
+    known = np.isin(file.table("DATA").column("control_index"), file.table("CONTROL").column("index")).all()
+    return packet_of_row(file)[rows] if known else np.zeros(rows.size, dtype=np.intp)
 
 
 def _sweeps(start: NDArray[np.int64], seconds: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -116,6 +124,17 @@ def read_variance(file: StixFile) -> Arrays:
         "pixel_mask": bits(control.column("pixel_mask"))[packet].astype(np.uint16),
         "channel_mask": bits(control.column("energy_bin_mask"))[packet].astype(np.uint32),
         "variance_skm": scheme_of(control, packet, "compression_scheme_variance_skm"),
+    }
+
+
+def read_aspect(file: StixFile) -> Arrays:
+    """Aspect photodiodes (SSID 42)."""
+    control, data = file.table("CONTROL"), file.table("DATA")
+    packet = packet_of_row(file)
+    return {
+        **bin_times(file),
+        **{name: data.column(name) for name in ("cha_diode0", "cha_diode1", "chb_diode0", "chb_diode1")},
+        **{name: control.column(name)[packet] for name in ("averaging_value", "summing_value")},
     }
 
 

@@ -1,4 +1,4 @@
-"""Tables of the files of one request: pixel data and spectrograms."""
+"""Tables of the files of one request: pixel data, their sums, visibilities and spectrograms."""
 
 from __future__ import annotations
 
@@ -69,8 +69,47 @@ def pixels(dataset: xr.Dataset, span: Span) -> list[Column]:
         *masks,
         Column("num_pixel_sets", sent),
         *with_error("triggers", dataset["triggers"].values, dataset["triggers_skm"].values),
-        *with_error("counts", _pixel_counts(dataset), dataset["counts_skm"].values, "count"),
+        *with_error(
+            "counts", _pixel_counts(dataset), dataset["counts_skm"].values, "count", observed=_received(dataset)
+        ),
     ]
+
+
+def pixel_sums(dataset: xr.Dataset, span: Span) -> list[Column]:
+    """DATA of sums of pixel sets; the pixel axis counts the sets."""
+    rcr, _, detectors = _state_columns(dataset)
+    sets = dataset["pixel_set"].values
+    counts = np.moveaxis(dataset["counts"].values, 1, -1)
+    return [
+        *times(span),
+        rcr,
+        Column("pixel_masks", unfold(sets, N_PIXELS)),
+        detectors,
+        Column("num_pixel_sets", (sets != 0).sum(axis=1, dtype=np.uint8)),
+        *with_error("triggers", dataset["triggers"].values, dataset["triggers_skm"].values),
+        *with_error("counts", counts, dataset["counts_skm"].values, "count", observed=_received(dataset)),
+    ]
+
+
+def visibilities(dataset: xr.Dataset, span: Span) -> list[Column]:
+    """DATA of visibilities, NaN where none was received."""
+    rcr, _, detectors = _state_columns(dataset)
+    sets = unfold(dataset["pixel_set"].values, N_PIXELS)
+    skm, observed = dataset["counts_skm"].values, dataset["observed"].values
+    return [
+        *times(span),
+        rcr,
+        *(Column(f"pixel_mask{number + 1}", sets[:, number]) for number in range(sets.shape[1])),
+        detectors,
+        *with_error("triggers", dataset["triggers"].values, dataset["triggers_skm"].values),
+        *with_error("flux", dataset["flux"].values, skm, "count", observed=observed),
+        Column("visibility", dataset["visibility"].values, "count"),
+    ]
+
+
+def _received(dataset: xr.Dataset) -> _Array:
+    """Tell which energies were received, on the axes of the counts in a file."""
+    return np.asarray(dataset["observed"].values[:, np.newaxis, np.newaxis, :])
 
 
 def raw_pixels(dataset: xr.Dataset, span: Span) -> list[Column]:

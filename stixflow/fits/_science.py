@@ -15,9 +15,10 @@ from stixflow.fits._columns import (
     energy_bins,
     on_all_pixels,
     packet_of_row,
+    received,
     whole_counts,
 )
-from stixflow.fits._reading import StixFile, bits
+from stixflow.fits._reading import StixFile, Table, bits
 
 
 def read_spectrogram(file: StixFile) -> Arrays:
@@ -55,7 +56,7 @@ def read_pixels(file: StixFile) -> Arrays:
         **energies,
         **_pixel_axes(sent.shape[1], N_PIXELS),
         "counts": on_all_pixels(file, counts, pixel_masks),
-        "observed": np.ones(counts.shape[:2], dtype=bool),
+        "observed": _observed(file, "counts", sent.shape, kept),
         "triggers": whole_counts(file, data.column("triggers")),
         "rcr": data.column("rcr").astype(np.uint8),
         "detector_mask": bits(data.column("detector_masks")).astype(np.uint32),
@@ -78,7 +79,7 @@ def read_pixel_sums(file: StixFile) -> Arrays:
         **energies,
         **_pixel_axes(sent.shape[1], n_sets),
         "counts": np.ascontiguousarray(counts),
-        "observed": np.ones(counts.shape[:2], dtype=bool),
+        "observed": _observed(file, "counts", sent.shape, kept),
         "triggers": whole_counts(file, data.column("triggers")),
         "rcr": data.column("rcr").astype(np.uint8),
         "detector_mask": bits(data.column("detector_masks")).astype(np.uint32),
@@ -95,7 +96,7 @@ def read_visibilities(file: StixFile) -> Arrays:
     flux = whole_counts(file, data.column("flux"))
     energies, kept = energy_bins(file, flux.shape[-1])
     detectors = data.column("detector_masks").astype(bool)
-    visibility = data.column("visibility").astype(np.complex128)[:, kept]
+    visibility = _complex(data)[:, kept]
     sent = np.broadcast_to(detectors[:, np.newaxis], visibility.shape)
     is_empty = bool(flux.any()) and not visibility.any()
     masks = np.stack([bits(data.column(f"pixel_mask{n}")) for n in range(1, N_PIXEL_SETS + 1)], axis=1)
@@ -105,7 +106,7 @@ def read_visibilities(file: StixFile) -> Arrays:
         "detector": np.arange(detectors.shape[1], dtype=np.uint8),
         "visibility": np.where(sent & (not is_empty), visibility, np.nan + 1j * np.nan),
         "flux": flux[:, kept],
-        "observed": np.ones(visibility.shape[:2], dtype=bool),
+        "observed": _observed(file, "flux", flux.shape, kept),
         "triggers": whole_counts(file, data.column("triggers")),
         "rcr": data.column("rcr").astype(np.uint8),
         "detector_mask": bits(detectors).astype(np.uint32),
@@ -113,6 +114,20 @@ def read_visibilities(file: StixFile) -> Arrays:
         "pixel_set": masks.astype(np.uint16),
         **compression(file.table("CONTROL"), packet),
     }
+
+
+def _complex(data: Table) -> NDArray[np.complex128]:
+    found = data.find("visibility")
+    if found is None:
+        found = data.column("real") + 1j * data.column("imaginary")
+    return found.astype(np.complex128)
+
+
+def _observed(file: StixFile, name: str, shape: tuple[int, ...], kept: Any) -> NDArray[np.bool_]:
+    """Tell which energies of each time were received; those of a file are all, if it does not say otherwise."""
+    found = received(file, name, np.ones((shape[0], shape[-1]), dtype=bool))
+    between = tuple(range(1, found.ndim - 1))
+    return np.asarray(np.asarray(found.any(axis=between) if between else found)[:, kept])
 
 
 def _pixel_axes(n_detectors: int, n_pixels: int) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stixflow.cubes.housekeeping import HOUSEKEEPING, Parameter
 from stixflow.cubes.model import N_DETECTORS, N_FLARE_SLOTS, N_PIXELS
 from stixflow.errors import InputFileError, UsageError
-from stixflow.fits._columns import Arrays, packet_of_row, report_times, scheme_of, utc_of_scet, whole_counts
+from stixflow.fits._columns import Arrays, packet_of_row, received, report_times, scheme_of, utc_of_scet, whole_counts
 from stixflow.fits._reading import StixFile, Table, bits
 from stixflow.telemetry.engineering import calibrate
 from stixflow.telemetry.layouts import Field, known_types, text_table
@@ -136,8 +136,9 @@ def read_calibration(file: StixFile, run: int | None) -> Arrays:
     one = packet_of_row(file)[[row]]
     counts = whole_counts(file, np.moveaxis(data.column("counts")[row], -1, 0))
     live, seconds = control.column("live_time")[one] / 1e3, control.column("integration_time")[one].astype(np.float64)
-    seconds = np.where(live > seconds, np.rint(seconds * 10), seconds)
-    quiet = _quiet_raw(control.column("quiet_time")[one].astype(np.float64))
+    is_old = control.hdu.columns["quiet_time"].unit != "us"
+    seconds = np.where(is_old & (live > seconds), np.rint(seconds * 10), seconds)
+    quiet = _quiet_raw(control.column("quiet_time")[one].astype(np.float64) * (1.0 if is_old else 1e-6))
     temperature = control.column("average_temperature")[one] - _KELVIN
     start = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[one]
     return {
@@ -149,7 +150,7 @@ def read_calibration(file: StixFile, run: int | None) -> Arrays:
         "detector": np.arange(N_DETECTORS),
         "pixel": np.arange(N_PIXELS),
         "counts": np.ascontiguousarray(counts),
-        "observed": np.broadcast_to(counts.any(axis=0), counts.shape).copy(),
+        "observed": _received(file, data, row, counts),
         "live_time": live,
         "quiet_time": quiet / 1e6,
         "average_temperature": temperature,
@@ -162,6 +163,14 @@ def read_calibration(file: StixFile, run: int | None) -> Arrays:
         "bit_reduction": np.zeros(1),
         "counts_skm": scheme_of(control, one, "compression_scheme_counts_skm"),
     }
+
+
+def _received(file: StixFile, data: Table, row: int, counts: NDArray[Any]) -> NDArray[np.bool_]:
+    is_sent = np.moveaxis(np.asarray(counts.any(axis=0))[np.newaxis], 0, -1)
+    like = np.broadcast_to(is_sent, data.column("counts")[row].shape)
+    found = received(file, "counts", like)
+    of_run = found if found is like else np.asarray(found[row])
+    return np.moveaxis(of_run, -1, 0).copy()
 
 
 def _quiet_raw(seconds: NDArray[np.float64]) -> NDArray[np.float64]:

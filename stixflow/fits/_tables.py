@@ -93,13 +93,17 @@ def edge_mask(dataset: xr.Dataset, n_rows: int) -> Column:
     return Column("energy_bin_edge_mask", mask)
 
 
-def with_error(name: str, values: _Array, skm: _Array, unit: str = "") -> list[Column]:
-    """Make a column and that of its compression error."""
+def with_error(
+    name: str, values: _Array, skm: _Array, unit: str = "", *, observed: _Array | None = None
+) -> list[Column]:
+    """Make a column and that of its compression error, NaN where nothing was received."""
     values = smallest(values)
     scheme = skm.reshape(-1, *[1] * (values.ndim - 1))
     errors = np.empty(values.shape, dtype=np.float32)
     for row in range(0, len(values), step := _rows_at_once(values)):
         errors[row : row + step] = error(values[row : row + step], scheme[row : row + step])
+    if observed is not None and not observed.all():
+        errors[~np.broadcast_to(observed, errors.shape)] = np.nan
     return [Column(name, values, unit), Column(f"{name}_comp_err", errors, unit)]
 
 

@@ -16,7 +16,19 @@ from numpy.typing import ArrayLike, NDArray
 
 _GZIP_LEVEL = 6
 _CARD = 80
-_CODES = {"b1": "L", "u1": "B", "u2": "I", "u4": "J", "u8": "K", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
+_CODES = {
+    "b1": "L",
+    "u1": "B",
+    "u2": "I",
+    "u4": "J",
+    "u8": "K",
+    "i2": "I",
+    "i4": "J",
+    "i8": "K",
+    "f4": "E",
+    "f8": "D",
+    "c16": "M",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stixflow.cubes.corrections import SHIFTED_DURATIONS
 from stixflow.errors import NotFound, UsageError
+from stixflow.fits import _calibration_tables as runs
 from stixflow.fits import _day_tables as days
 from stixflow.fits import _housekeeping_tables as reports
 from stixflow.fits import _request_tables as requests
@@ -44,8 +45,7 @@ def write_level1(
     path
         File, gzipped where its name ends in ``.gz``, or a folder that gets a file of the official name.
     dataset
-        Pixel data, a spectrogram, or a day of light curves, background, variances, flare flags or status reports, from
-        telemetry or from `read_level1`.
+        A Dataset of one of `EXPORTED`, from telemetry or from `read_level1`.
     version
         What the file calls its version; the structure is that of the official V02 whatever it says.
     ephemeris
@@ -106,6 +106,8 @@ class _Kind:
     energies: bool = True
     main: str | None = "counts"
     """What the extremes in the header are those of."""
+    unit: str = "counts"
+    """Of counts, in the header."""
     by_request: bool = False
 
     def with_index(self, columns: list[Column], index: Column) -> list[Column]:
@@ -186,7 +188,7 @@ def _cards(
         **(_request_cards(dataset, origin) if kind.by_request else {}),
         "DATAMIN": (int(main.min()), "Minimum valid physical value"),
         "DATAMAX": (int(main.max()), "Maximum valid physical value"),
-        "BUNIT": ("counts" if kind.main == "counts" else "", "Units of physical value"),
+        "BUNIT": (kind.unit if kind.main == "counts" else "", "Units of physical value"),
         "XPOSURE": (span.timedel.min() / 100 if kind.main else 0.0, "[s] shortest exposure time"),
         **{key: (origin.cards.get(key, ""), _PLAN_COMMENTS[key]) for key in PLAN_CARDS},
         "OBT_BEG": (obt[0], "Start of acquisition time in OBT"),
@@ -210,9 +212,12 @@ _PLAN_COMMENTS = {
 
 
 def _request_cards(dataset: xr.Dataset, origin: Origin) -> dict[str, tuple[Any, str]]:
+    box, boxes = (int(dataset.attrs.get(name, default)) for name, default in (("box", 0), ("boxes", 1)))
+    part = {"SCI_BOX": (box, "Part of the request, from 0"), "SCI_BOXN": (boxes, "Parts of the request")}
     return {
         "SCI_RID": (f"{int(dataset.attrs['request_id']):010d}", "Science data request ID"),
         "SCI_TCC": (origin.cards.get("SCI_TCC", ""), "Science data request TC packet seq. control"),
+        **(part if boxes > 1 else {}),
     }
 
 
@@ -270,7 +275,10 @@ def _remarks(dataset: xr.Dataset, comments: tuple[str, ...]) -> list[str]:
         remarks.append(f"time and count arrays {_SHIFT_REMARK}")
     observed = dataset["observed"].values if "observed" in dataset else np.ones(1, dtype=bool)
     if not observed.all():
-        remarks.append(f"{int((~observed).sum())} of {observed.size} energy bins in time were not received: 0 here")
+        remarks.append(
+            f"{int((~observed).sum())} of {observed.size} values were not received: 0 here, with NaN as their error "
+            "where there is one"
+        )
     return [f"stixflow: {line}" for line in remarks]
 
 
@@ -286,20 +294,30 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
     "ql_variance": (_Kind("ql-variance", 33, days.variance_control, days.variance, index_at=2, main="variance"),),
     "ql_flareflag": (_Kind("ql-flareflag", 34, days.flareflag_control, days.flareflag, index_at=0, main=None),),
     "tm_status": (_Kind("ql-ql-tmstatusflarelist", 43, days.status_control, days.status, index_at=0, main=None),),
-    "hk_maxi": (
-        _Kind(
-            "hk-maxi",
-            2,
-            reports.housekeeping_control,
-            reports.housekeeping,
-            service=(3, 25),
-            energies=False,
-            main=None,
-        ),
-    ),
+    "ql_spectra": (_Kind("ql-spectra", 32, days.spectra_control, days.spectra, index_at=0, unit=""),),
+    "cal_spectrum": (_Kind("cal-energy", 41, runs.calibration_control, runs.calibration),),
+    "aspect": (_Kind("sci-aspect-burst", 42, days.aspect_control, days.aspect, energies=False, main=None),),
+    **{
+        f"hk_{name}": (
+            _Kind(
+                f"hk-{name}",
+                sid,
+                reports.housekeeping_control,
+                reports.housekeeping,
+                service=(3, 25),
+                energies=False,
+                main=None,
+            ),
+        )
+        for sid, name in ((1, "mini"), (2, "maxi"))
+    },
     "sci_pixels": (
         _Kind("sci-xray-cpd", 21, requests.request_control, requests.pixels, by_request=True),
         _Kind("sci-xray-rpd", 20, requests.request_control, requests.raw_pixels, by_request=True),
+    ),
+    "sci_pixel_sums": (_Kind("sci-xray-scpd", 22, requests.request_control, requests.pixel_sums, by_request=True),),
+    "sci_visibilities": (
+        _Kind("sci-xray-vis", 23, requests.request_control, requests.visibilities, main="flux", by_request=True),
     ),
     "sci_spectrogram": (_Kind("sci-xray-spec", 24, requests.request_control, requests.spectrogram, by_request=True),),
 }

@@ -20,7 +20,14 @@ from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import InputFileError, StixflowError
 from stixflow.fits._columns import Arrays
 from stixflow.fits._higher import higher_reader
-from stixflow.fits._quick_look import read_background, read_flareflag, read_lightcurve, read_spectra, read_variance
+from stixflow.fits._quick_look import (
+    read_aspect,
+    read_background,
+    read_flareflag,
+    read_lightcurve,
+    read_spectra,
+    read_variance,
+)
 from stixflow.fits._reading import StixFile, open_stix
 from stixflow.fits._science import read_pixel_sums, read_pixels, read_spectrogram, read_visibilities
 from stixflow.fits._status import read_calibration, read_housekeeping, read_status
@@ -28,6 +35,7 @@ from stixflow.telemetry.compression import dtype_of, unpack_skm
 
 _SHIFT_ENDED = np.datetime64("2021-12-09T14:00:00", "ns")
 _SEQUENCE_MASK = 0xFFFF
+_COMPRESSED = {name: f"{name}_skm" for name in ("counts", "triggers", "variance")} | {"flux": "counts_skm"}
 _RAW_LEVELS = ("L0", "LB")
 
 
@@ -116,8 +124,8 @@ def _widened(arrays: Arrays) -> Arrays:
     """Give counts 64 bits where their compression can exceed 32, as from telemetry."""
     wide = {
         name: arrays[name].astype(np.uint64)
-        for name in ("counts", "triggers", "variance")
-        if f"{name}_skm" in arrays and _exceeds(arrays[f"{name}_skm"])
+        for name, skm in _COMPRESSED.items()
+        if name in arrays and skm in arrays and _exceeds(arrays[skm])
     }
     return arrays | wide
 
@@ -180,6 +188,7 @@ _READERS: dict[tuple[str, int], Callable[[StixFile], Arrays]] = {
     ("ql_spectra", 32): read_spectra,
     ("ql_variance", 33): read_variance,
     ("ql_flareflag", 34): read_flareflag,
+    ("aspect", 42): read_aspect,
     ("tm_status", 43): read_status,
     ("hk_mini", 1): partial(read_housekeeping, product="hk_mini"),
     ("hk_maxi", 2): partial(read_housekeeping, product="hk_maxi"),
@@ -195,6 +204,7 @@ _SSID_OF_NAME = {
     "stix-ql-flareflag": 34,
     "tmstatusflarelist": 43,
     "stix-cal-energy": 41,
+    "stix-sci-aspect": 42,
     "stix-sci-xray-rpd": 20,
     "stix-sci-xray-l0": 20,
     "stix-sci-xray-cpd": 21,
@@ -225,8 +235,8 @@ def _kind(file: StixFile) -> tuple[str, int]:
     if ssid not in _PRODUCTS:
         raise InputFileError(
             f"{file.name} is {_guess(file)} that is not read (SSID {ssid or 'not given'})",
-            expected="a level-1 product: quick look (SSID 30-34), science data (20-24), calibration (41), status (43), "
-            "housekeeping; ephemeris, a flare list (L3), or an energy calibration (CAL)",
+            expected="a level-1 product: quick look (SSID 30-34), science data (20-24), calibration (41), aspect (42), "
+            "status (43), housekeeping; ephemeris, a flare list (L3), or an energy calibration (CAL)",
             advice="give one of these",
         )
     return _PRODUCTS[int(ssid)], int(ssid)
