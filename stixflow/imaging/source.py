@@ -12,6 +12,8 @@ import xarray as xr
 from stixflow.ephemeris import Observer, Pointing, hpc_to_stix, observer, observer_of, pointing, stix_to_hpc
 from stixflow.errors import ImagingError, NotFound
 from stixflow.imaging.attitude import with_attitude
+from stixflow.imaging.back_projection import BackProjection
+from stixflow.imaging.clean import Clean
 from stixflow.imaging.counts import covering_energy_bins, with_energy_shift
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.location import Location, locate
@@ -33,6 +35,8 @@ _LARGEST_RSUN_ARCSEC = 3450.0
 """Apparent radius of the Sun at the smallest perihelion of the mission, for a spacecraft at an unknown distance."""
 _RULES = "rows", "grids", "amplitude"
 """Attributes of visibilities that methods go by."""
+_SAME_IN_ANY_STACK = BackProjection, Clean
+"""Methods whose maps are the same bit for bit whatever else is in the stack: sums of the others go by its size."""
 
 Selection = tuple[TimeRange, tuple[float, float]]
 """A time range with an energy range in keV."""
@@ -215,22 +219,28 @@ def image_located(
     pixel: float = 2.0,
     realisations: int = 0,
 ) -> list[SourceImages]:
-    """Make the maps of many sources, of different requests even: all together where their data are of one kind.
+    """Make the maps of many sources, of different requests even: together where that changes no bit of them.
 
-    Arguments as of `image_source`. The maps are those that each source gets alone, to the rounding of sums that are
-    made in another order.
+    Arguments as of `image_source`. The maps are those that each source gets alone, bit for bit.
     """
+    grid = Grid(size, pixel)
     made: list[SourceImages | None] = [None] * len(located)
     for members in _alike(located):
         group = [located[i] for i in members]
-        data, grid = stack([one.visibilities for one in group]), Grid(size, pixel)
-        attitudes = [[item for one in group for item in getattr(one, name)] for name in ("pointings", "observers")]
-        stacks = [with_attitude(_images(data, grid, method, realisations), *attitudes) for method in methods]
-        stop = 0
-        for i, one in zip(members, group, strict=True):
-            start, stop = stop, stop + one.visibilities.sizes["image"]
-            made[i] = _finished(one, [maps.isel(image=slice(start, stop)) for maps in stacks])
+        maps = [_maps(group, grid, method, realisations) for method in methods]
+        for i, one, own in zip(members, group, zip(*maps, strict=True), strict=True):
+            made[i] = _finished(one, own)
     return [one for one in made if one is not None]
+
+
+def _maps(group: Sequence[LocatedSource], grid: Grid, method: str | Method, realisations: int) -> list[xr.Dataset]:
+    """Maps by one method, one stack for each source."""
+    if not isinstance(find_method(method), _SAME_IN_ANY_STACK):
+        return [_images(one.visibilities, grid, method, realisations, one.pointings, one.observers) for one in group]
+    attitudes = [[item for one in group for item in getattr(one, name)] for name in ("pointings", "observers")]
+    maps = _images(stack([one.visibilities for one in group]), grid, method, realisations, *attitudes)
+    stops = np.cumsum([one.visibilities.sizes["image"] for one in group])
+    return [maps.isel(image=slice(start, stop)) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
 
 
 def _alike(located: Sequence[LocatedSource]) -> list[list[int]]:
@@ -262,11 +272,19 @@ def _centers(
     return np.array([location if one in (None, located) else hpc_to_stix(hpc, one) for one in pointings])
 
 
-def _images(data: xr.Dataset, grid: Grid, method: str | Method, realisations: int) -> xr.Dataset:
+def _images(
+    data: xr.Dataset,
+    grid: Grid,
+    method: str | Method,
+    realisations: int,
+    pointings: Sequence[Pointing | None],
+    observers: Sequence[Observer | None],
+) -> xr.Dataset:
     images = reconstruct(data, grid, method)
-    if not realisations:
-        return images
-    return images.assign(uncertainty=uncertainty(data, grid, method, realisations=realisations)["uncertainty"])
+    if realisations:
+        spread = uncertainty(data, grid, method, realisations=realisations)["uncertainty"]
+        images = images.assign(uncertainty=spread)
+    return with_attitude(images, pointings, observers)
 
 
 def _visibilities_of(

@@ -147,13 +147,8 @@ def test_flares_together_get_the_maps_that_each_gets_alone(job: jobs.ImageJob, t
         assert [row["image_id"] for row in one.images] == [row["image_id"] for row in other.images]
         assert {row["method"] for row in one.images} == set(ALL_METHODS)
         for row in one.images:
-            with (
-                fits.open(tmp_path / "alone" / row["path"]) as left,
-                fits.open(tmp_path / "together" / row["path"]) as right,
-            ):
-                np.testing.assert_allclose(left[0].data, right[0].data, rtol=1e-4, atol=1e-5 * left[0].data.max())
-                assert left[0].header["REQ_ID"] == right[0].header["REQ_ID"]
-                assert left[0].header["CRVAL1"] == right[0].header["CRVAL1"]
+            left, right = (tmp_path / place / row["path"] for place in ("alone", "together"))
+            assert left.read_bytes() == right.read_bytes(), row["image_id"]
 
 
 def test_a_flare_that_cannot_be_imaged_does_not_keep_others_from_it(job: jobs.ImageJob, tmp_path: Path) -> None:
