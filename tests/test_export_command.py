@@ -91,7 +91,7 @@ def test_official_files_come_back_through_telemetry(
     ("wish", "words"),
     [
         (("--request", 1), "nothing of request 1"),
-        (("--product", "aspect"), "no level-1 file"),
+        (("--product", "ephemeris"), "no level-1 file"),
         (("--product", "ql_lightcurve", "--start", "2023-01-01"), "nothing of ql_lightcurve"),
         ((), "required"),
     ],
@@ -102,3 +102,69 @@ def test_what_cannot_be_exported_is_told(
     code, told = run(capsys, processed, *wish, "--output", tmp_path / "none")
     assert code != 0
     assert words in str(told["error"])
+
+
+def test_the_help_names_every_product() -> None:
+    from stixflow.cli.exporting import _PRODUCTS
+    from stixflow.fits import EXPORTED
+
+    assert set(_PRODUCTS) == set(EXPORTED)
+
+
+@pytest.fixture(scope="module")
+def real_archive(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an archive of every official file of the real day that has a cube."""
+    root = tmp_path_factory.mktemp("official") / "archive"
+    assert not process(root, shared / "data/l1", stages=("ingest", "cubes"))["failed"]
+    return root
+
+
+def test_every_product_of_the_real_day_goes_out_and_in_again(
+    real_archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is exported and taken in again is the same cube, to the last bit and the last tick."""
+    from stixflow.cubes.store import open_store
+
+    with closing(stixflow.open_archive(real_archive)) as archive:
+        items = archive.catalog.partitions()
+        products = {item.product for item in items}
+        for product in products:
+            code, _ = run(capsys, real_archive, "--product", product, "--output", tmp_path / "files")
+            assert code == 0
+        report = process(tmp_path / "again", tmp_path / "files", stages=("ingest", "cubes"))
+        assert not report["failed"]
+        assert not report["skipped"]
+        with closing(stixflow.open_archive(tmp_path / "again")) as other:
+            for item in items:
+                found = other.catalog.current(item.product, item.key)
+                assert found is not None, (item.product, item.key)
+                a, b = (open_store(one.url(p.path)).load() for one, p in ((archive, item), (other, found)))
+                xr.testing.assert_identical(a.drop_attrs(), b.drop_attrs())
+
+
+def test_files_of_files_keep_what_the_official_ones_say(
+    real_archive: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Version 02 through an archive: every table is that of the official file."""
+    official = shared / REAL[0]
+    code, _ = run(capsys, real_archive, "--request", 2403087339, "--output", tmp_path)
+    assert code == 0
+    path = tmp_path / official.name
+    assert {one.hdu for one in compare_files(official, path)} == {"PRIMARY"} or all(
+        (one.hdu, one.name) == ("CONTROL", "parent") for one in compare_files(official, path) if one.hdu != "PRIMARY"
+    )
+    origin = read_origin(path)
+    assert origin.packets == read_origin(official).packets
+    assert origin.parents == (official.name,)
+    assert any(line.startswith("stixflow partition sci_pixels") for line in origin.history)
+
+
+def test_two_calibration_runs_of_a_day_have_two_files(
+    real_archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = run(capsys, real_archive, "--product", "cal_spectrum", "--output", tmp_path, "--gzip")
+    assert code == 0
+    names = sorted(one["name"] for one in told["files"])
+    assert len(names) == 2
+    assert all(name.startswith("solo_L1_stix-cal-energy_2020050") for name in names)
+    assert len({name[:36] for name in names}) == 2 or names[0].endswith("-run2.fits.gz")

@@ -9,6 +9,12 @@ from typing import Any
 from stixflow.cli.options import add_archive, archive_place, command, natural
 from stixflow.cli.output import emit
 
+_PRODUCTS = (
+    *("ql_lightcurve", "ql_background", "ql_spectra", "ql_variance", "ql_flareflag", "cal_spectrum", "aspect"),
+    *("tm_status", "hk_mini", "hk_maxi", "sci_pixels", "sci_pixel_sums", "sci_visibilities", "sci_spectrogram"),
+)
+"""As `stixflow.fits.EXPORTED`, which takes half a second to import."""
+
 
 def _export(options: argparse.Namespace) -> int:
     from stixflow.stages.exporting import export_files, format_export
@@ -34,12 +40,15 @@ def add_export(commands: Any) -> None:
         "export",
         _export,
         "write official level-1 FITS files of what an archive holds",
-        "One file a day of quick-look products, one file for each request and box of science products.\n\n"
+        "One file a day of quick-look products, housekeeping, status and aspect, one for each calibration run, one\n"
+        "for each request and box of science products: the structure of the official files of version 02, with checksums,\n"
+        "history and provenance. `stixflow ingest` takes them back.\n\n"
         "Examples:\n  stixflow export --archive A --product ql_lightcurve --start 2021-06-06 --stop 2021-06-08 \\\n"
-        "      --output files\n  stixflow export --archive A --request 2211090305 --output files",
+        "      --output files\n  stixflow export --archive A --request 2211090305 --output files --gzip\n\n"
+        "See docs/fits.md for what a file cannot hold, and how ours differ from the official ones.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--product", help="as ql_lightcurve, sci_pixels, sci_spectrogram")
+    what.add_argument("--product", help=f"one of {', '.join(_PRODUCTS)}")
     what.add_argument("--request", type=natural, metavar="ID", help="every answer to a science data request")
     parser.add_argument("--start", help="first time, UTC (default: all there is)")
     parser.add_argument("--stop", help="time after the last one, UTC")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from stixflow.archive import Archive, Partition, open_archive
+from stixflow.archive import Archive, PacketSet, Partition, open_archive
+from stixflow.cubes.files import local_copy
+from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.store import open_store
-from stixflow.errors import NotFound, StoreError, UsageError
-from stixflow.fits import EXPORTED, Origin, level1_name, write_level1
+from stixflow.errors import NotFound, StixflowError, StoreError, UsageError
+from stixflow.fits import EXPORTED, Origin, level1_name, read_origin, write_level1
 from stixflow.jobs.kept import read_kept
+from stixflow.stages.official import is_official, sources_of
 from stixflow.telemetry import Packets, concat, decode
 from stixflow.time import TICKS_PER_SECOND, TimeRange, to_utc
 
-_OF_REQUESTS = ("sci_pixels", "sci_spectrogram")
+_OF_REQUESTS = tuple(name for name in EXPORTED if PRODUCTS[name].partition == "request")
 _DAY = np.timedelta64(1, "D")
 
 
@@ -47,11 +53,11 @@ def export_files(
     archive = open_archive(root, release=release, catalog=catalog)
     found = _partitions(archive, product, span, request_id)
     output.mkdir(parents=True, exist_ok=True)
-    files = [
-        _write(archive, item, dataset, output, version=version, suffix=".gz" if gzip else "")
-        for item in found
-        for dataset in _datasets(archive, item, span)
-    ]
+    files: list[dict[str, Any]] = []
+    for item in found:
+        for dataset in _datasets(archive, item, span):
+            name = _free_name(level1_name(dataset, version=version), {one["name"].removesuffix(".gz") for one in files})
+            files.append(_write(archive, item, dataset, output / (name + (".gz" if gzip else "")), version=version))
     if not files:
         what = product or f"request {request_id}"
         raise NotFound(f"there is nothing of {what} to export", expected="published data", advice="ask another span")
@@ -80,11 +86,15 @@ def _datasets(archive: Archive, item: Partition, span: TimeRange) -> Iterator[xr
             yield dataset.load()
 
 
-def _write(
-    archive: Archive, item: Partition, dataset: xr.Dataset, output: Path, *, version: str, suffix: str
-) -> dict[str, Any]:
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return the name, or for the next calibration run of a day one with the number of the run."""
+    numbered = (name if run == 1 else f"{name.removesuffix('.fits')}-run{run}.fits" for run in itertools.count(1))
+    return next(one for one in numbered if one not in taken)
+
+
+def _write(archive: Archive, item: Partition, dataset: xr.Dataset, target: Path, *, version: str) -> dict[str, Any]:
     path = write_level1(
-        output / (level1_name(dataset, version=version) + suffix),
+        target,
         dataset,
         version=version,
         ephemeris=_ephemeris(archive, item),
@@ -116,8 +126,11 @@ def _ephemeris(archive: Archive, item: Partition) -> xr.Dataset | None:
 
 
 def _origin(archive: Archive, item: Partition) -> Origin:
-    """Telemetry files of a partition, and for a request its packets, as far as they are still kept."""
+    """Files of a partition, and for a request its packets, as far as they are still kept."""
     sets = archive.catalog.packet_sets(item.product, item.key)
+    if item.attrs.get("made_from"):
+        return _origin_of_file(archive, item, [one for one in sets if is_official(one)])
+    sets = [one for one in sets if not is_official(one)]
     of_sets = {one.file_digest for one in sets}
     names = tuple(sorted(str(row["name"]) for row in archive.catalog.files() if row["digest"] in of_sets))
     known: dict[str, Any] = {}
@@ -127,6 +140,17 @@ def _origin(archive: Archive, item: Partition) -> Origin:
         except StoreError:
             known = {}
     return Origin(raw_files=names, history=_history(item), **known)
+
+
+def _origin_of_file(archive: Archive, item: Partition, sets: Sequence[PacketSet]) -> Origin:
+    """What an official file says beyond its measurements, if the partition is made of one alone."""
+    used = [one for one in sets if one.attrs["name"] in sources_of(item)]
+    names = tuple(str(one.attrs["name"]) for one in used)
+    found = Origin(parents=names)
+    if len(used) == 1:
+        with suppress(StixflowError, FileNotFoundError), local_copy(archive.url(used[0].path)) as place:
+            found = replace(read_origin(place), parents=names)
+    return replace(found, history=(*found.history, *_history(item)))
 
 
 def _packets(pieces: Sequence[Packets]) -> dict[str, Any]:

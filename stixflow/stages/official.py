@@ -107,7 +107,7 @@ def shrinks_for(before: Partition | None, job: jobs.BuildJob) -> str:
     """Why a partition may have fewer bins than before: a later version of its official file has fewer."""
     if before is None or not job.official or before.attrs.get("made_from") is None:
         return ""
-    return f"made of {', '.join(job.official)}, before of {', '.join(map(str, _sources(before)))}"
+    return f"made of {', '.join(job.official)}, before of {', '.join(map(str, sources_of(before)))}"
 
 
 def file_has_more(before: Partition | None, job: jobs.BuildJob, built: jobs.Built) -> str:
@@ -117,11 +117,12 @@ def file_has_more(before: Partition | None, job: jobs.BuildJob, built: jobs.Buil
     if built.store.n_time >= before.n_time:
         return ""
     return (
-        f"its packets hold {built.store.n_time} bins so far, {', '.join(map(str, _sources(before)))} {before.n_time}: "
+        f"its packets hold {built.store.n_time} bins so far, {', '.join(map(str, sources_of(before)))} {before.n_time}: "
         "left as it is until more of its packets come"
     )
 
 
-def _sources(partition: Partition) -> Sequence[Any]:
+def sources_of(partition: Partition) -> Sequence[Any]:
+    """Names of the official files that a partition was made of."""
     found = partition.attrs.get("source_files")
     return found if isinstance(found, list) else ["an official file"]
