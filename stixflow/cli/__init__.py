@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stixflow.cli import care, exporting, previewing, processing, raw, reprocessing, science
+from stixflow.cli import care, clusters, exporting, previewing, processing, raw, reprocessing, science
 from stixflow.cli.options import Parser
 
 __all__ = ["command_names", "main"]
@@ -39,6 +39,7 @@ _COMMANDS = (
     care.add_catalog,
     care.add_release,
     care.add_gc,
+    clusters.add_cluster,
     exporting.add_export,
     processing.add_simulate,
     processing.add_replay,

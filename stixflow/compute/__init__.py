@@ -10,6 +10,7 @@ from stixflow.compute.launch import open_cluster, open_engine
 from stixflow.compute.memory import refuse_too_large
 from stixflow.compute.pools import Cluster, Pool, Serial, WorkerLost
 from stixflow.compute.profiles import load_profile, profile_names
+from stixflow.compute.show import show_profile, try_profile
 
 __all__ = [
     "WINDOW",
@@ -25,4 +26,6 @@ __all__ = [
     "open_engine",
     "profile_names",
     "refuse_too_large",
+    "show_profile",
+    "try_profile",
 ]

@@ -50,7 +50,7 @@ def open_cluster(
     memory_limit: str | int | None = None,
     scheduler: str | None = None,
     report: str | Path | None = None,
-) -> Iterator[Pool]:
+) -> Iterator[Cluster]:
     """Start the workers of a cluster profile, or join a running `scheduler`, for a ``with`` block.
 
     Parameters
@@ -119,7 +119,7 @@ def _local(profile: LocalProfile, stack: ExitStack) -> Any:
 
     local = stack.enter_context(
         LocalCluster(
-            n_workers=profile.workers or _cores(),
+            n_workers=profile.workers or core_count(),
             threads_per_worker=profile.threads,
             processes=True,
             host="127.0.0.1",
@@ -203,11 +203,9 @@ def _one_thread() -> Any:
         name = "stixflow-one-thread"
 
         def setup(self, worker: Any) -> None:  # noqa: ARG002
+            from threadpoolctl import threadpool_limits
+
             os.environ.update(environment)  # for libraries that are loaded later
-            try:
-                from threadpoolctl import threadpool_limits
-            except ImportError:
-                return
             threadpool_limits(1)
 
     return OneThread()
@@ -468,5 +466,6 @@ def _check_report(report: str | Path | None) -> None:
         raise UsageError(f"there is no folder {folder} for the report", expected="one", advice="make it")
 
 
-def _cores() -> int:
+def core_count() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,8 +6,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
+
+Value = TypeVar("Value")
 
 _SLOTS_SECONDS = 2.0
 """How long the count of worker threads is believed: asking the scheduler costs more than sending a batch."""
@@ -86,6 +88,10 @@ class Cluster:
         workers = self._client.scheduler_info()["workers"].values()
         limits = [int(worker["memory_limit"]) // worker["nthreads"] for worker in workers if worker["memory_limit"]]
         return min(limits, default=None)
+
+    def ask_workers(self, question: Callable[..., Value]) -> list[Value]:
+        """Call a function on every worker, as it is (`dask_worker`), outside of all batches."""
+        return list(self._client.run(question).values())
 
     def submit(self, call: Callable[..., Any], *arguments: object, tag: str = "") -> object:
         from distributed import span
