@@ -5,15 +5,32 @@ Every message has three parts: what was found, what was expected, what to do.
 
 from __future__ import annotations
 
+import re
+
+_SECRETS = (
+    (re.compile(r"(://[^\s:/@]*):\S*@"), r"\1:***@"),
+    (re.compile(r"(?i)([?&](?:password|passwd|pwd|secret|token|sslpassword)=)[^\s&]*"), r"\1***"),
+)
+
+
+def masked(text: str) -> str:
+    """Return a text without the passwords of the URLs in it, fit for logs, reports and messages."""
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
+
 
 class StixflowError(Exception):
-    """Root of all errors that stixflow raises on purpose; `exit_code` drives the command line."""
+    """Root of all errors that stixflow raises on purpose; `exit_code` drives the command line.
+
+    Messages never tell the password of a URL.
+    """
 
     exit_code = 1
 
     def __init__(self, found: str, *, expected: str = "", advice: str = "") -> None:
-        self.found, self.expected, self.advice = found, expected, advice
-        super().__init__(found, expected, advice)
+        self.found, self.expected, self.advice = masked(found), masked(expected), masked(advice)
+        super().__init__(self.found, self.expected, self.advice)
 
     def __str__(self) -> str:
         parts = [self.found]

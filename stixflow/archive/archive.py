@@ -21,7 +21,7 @@ from stixflow.cubes.files import local_copy
 from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.select import pixel_lightcurve, to_timeseries
 from stixflow.cubes.store import Defect, open_joined, open_store, verify_store, which_are_there
-from stixflow.errors import MissingFile, NotFound, StixflowError, StoreError, UsageError
+from stixflow.errors import MissingFile, NotFound, StixflowError, StoreError, UsageError, masked
 from stixflow.time import TimeRange, iso, to_utc
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Archive:
 
     def __repr__(self) -> str:
         totals = self.catalog.totals()
-        lines = [f"<stixflow.Archive {self.root}>"]
+        lines = [f"<stixflow.Archive {masked(self.root)}>"]
         for row in self.catalog.coverage():
             span = f"{iso(row['start'])} to {iso(row['stop'])}"
             lines.append(f"  {row['product']:16s} {row['partitions']:6d} partitions  {span}")

@@ -17,6 +17,7 @@ from stixflow.archive import tables
 from stixflow.archive.entries import Partition
 from stixflow.archive.findings import Findings
 from stixflow.archive.inputs import Inputs
+from stixflow.archive.layout import check_name, check_path
 from stixflow.archive.publishing import (
     check_publishable,
     check_staged,
@@ -32,7 +33,7 @@ from stixflow.archive.queries import columns, where, with_times
 from stixflow.archive.runs import Runs
 from stixflow.archive.tables import reading, writing
 from stixflow.archive.values import to_json, to_ns
-from stixflow.errors import NotFound, UsageError
+from stixflow.errors import NotFound, UsageError, masked
 
 
 class Catalog(Runs, Inputs, Findings):
@@ -58,12 +59,19 @@ class Catalog(Runs, Inputs, Findings):
             self._check_release(release)
         self._shown = tables.current if release is None else _pinned(release)
 
+    @property
+    def url(self) -> str:
+        """Where its database is, without a password: for people, not for opening it again."""
+        return masked(self._engine.url.render_as_string(hide_password=True))
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
     def stage(self, partition: Partition) -> int:
         """Record a written store that readers do not see yet, and return its id; the same store again keeps its id."""
+        check_name(partition.key)
+        check_path(partition.path)
         values = columns(partition)
         del values["id"]
         values |= {

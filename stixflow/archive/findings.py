@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from stixflow.archive import tables
+from stixflow.archive.layout import check_id, check_path
 from stixflow.archive.publishing import read_partition
 from stixflow.archive.queries import Database, between, where, with_times
 from stixflow.archive.values import from_json, number, rows_of, take, to_json, to_ns
@@ -138,7 +139,7 @@ def flare_row(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
     flare_id, start, peak, stop, peak_counts = take(row, "flare_id", "start", "peak", "stop", "peak_counts")
     return {
         "partition_id": partition_id,
-        "flare_id": str(flare_id),
+        "flare_id": check_id(flare_id),
         "start": to_ns(start),
         "peak": to_ns(peak),
         "stop": to_ns(stop),
@@ -159,14 +160,14 @@ def image_row(row: dict[str, Any], run_id: str) -> dict[str, Any]:
     low, high, start, stop = take(row, "energy_low", "energy_high", "start", "stop")
     flare_id = row.pop("flare_id", None)
     return {
-        "image_id": str(image_id),
-        "flare_id": None if flare_id is None else str(flare_id),
+        "image_id": check_id(image_id),
+        "flare_id": None if flare_id is None else check_id(flare_id),
         "method": str(method),
         "energy_low": float(low),
         "energy_high": float(high),
         "start": to_ns(start),
         "stop": to_ns(stop),
-        "path": str(path),
+        "path": check_path(str(path)),
         "digest": str(digest),
         "x_hpc": number(row.pop("x_hpc", None)),
         "y_hpc": number(row.pop("y_hpc", None)),

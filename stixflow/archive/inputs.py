@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from stixflow.archive import tables
 from stixflow.archive.entries import FileEntry, PacketSet, Quarantined
+from stixflow.archive.layout import check_path
 from stixflow.archive.queries import Database, columns, where, with_times
 from stixflow.archive.tables import writing
 from stixflow.archive.values import from_json, to_json
@@ -49,6 +50,7 @@ class Inputs(Database):
                 expected="read = used + duplicates + rejected",
                 advice="report this with the file: a packet was lost or counted twice",
             )
+        check_path(entry.path or "none")
         values = columns(entry) | {"attrs": to_json(entry.attrs), "run_id": run_id, "ingested": tables.now_ns()}
         with writing(self._engine) as connection:
             known = sa.select(tables.file.c.digest).where(tables.file.c.digest == entry.digest)
@@ -89,6 +91,7 @@ class Inputs(Database):
 def _add_packet_sets(connection: sa.Connection, packet_sets: Iterable[PacketSet], run_id: str) -> None:
     table = tables.packet_set
     for item in packet_sets:
+        check_path(item.path)
         same = where(sa.select(table.c.id), table, product=item.product, key=item.key, digest=item.digest)
         if connection.execute(same).first() is None:
             values = columns(item) | {"attrs": to_json(item.attrs), "run_id": run_id}
@@ -97,5 +100,7 @@ def _add_packet_sets(connection: sa.Connection, packet_sets: Iterable[PacketSet]
 
 def _add_quarantined(connection: sa.Connection, quarantined: Iterable[Quarantined], run_id: str) -> None:
     rows = [columns(item) | {"run_id": run_id, "created": tables.now_ns()} for item in quarantined]
+    for row in rows:
+        check_path(row["path"] or "none")
     if rows:
         connection.execute(tables.quarantine.insert(), rows)

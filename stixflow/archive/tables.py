@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text
 
-from stixflow.errors import StoreError
+from stixflow.errors import StoreError, UsageError, masked
 
 SCHEMA_VERSION = 4
 """Raised by one for each change of the tables, together with the step of `_MIGRATIONS` that makes it."""
@@ -31,10 +31,10 @@ _RESTART_S = 30.0
 """How long a server that was there before is waited for: it may be starting again."""
 _WRITER_LOCK = 0x53544958
 """Key of the PostgreSQL lock that writers take in turn, as SQLite's do by `BEGIN IMMEDIATE`."""
-_TURN_OF_WRITERS = sa.text(
-    f"SELECT pg_advisory_xact_lock({_WRITER_LOCK}), set_config('synchronous_commit',"
-    " CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,"
-    " true)"
+_DURABLE = sa.func.current_setting("synchronous_commit")
+_TURN_OF_WRITERS = sa.select(
+    sa.func.pg_advisory_xact_lock(_WRITER_LOCK),
+    sa.func.set_config("synchronous_commit", sa.case((_DURABLE == "off", "on"), else_=_DURABLE), True),
 )
 """Waits for that lock; what is committed then survives a loss of power, whatever is usual at that server."""
 
@@ -274,8 +274,10 @@ def open_database(url: str) -> sa.Engine:
     ------
     StoreError
         If a newer stixflow made it.
+    UsageError
+        If the URL is none, or its driver is not installed.
     """
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    engine = _engine_of(url)
     if engine.dialect.name == "sqlite":
         _tune_sqlite(engine)
     else:
@@ -285,6 +287,27 @@ def open_database(url: str) -> sa.Engine:
             _metadata.create_all(connection)
             _migrate(connection)
     return engine.execution_options(stixflow_waits=engine.dialect.name != "sqlite")
+
+
+def _engine_of(url: str) -> sa.Engine:
+    # The errors of the library repeat the URL, password and all.
+    try:
+        place = sa.make_url(url)
+        if place.drivername in ("postgresql", "postgres"):
+            place = place.set(drivername="postgresql+psycopg")
+        return sa.create_engine(place, pool_pre_ping=place.get_backend_name() != "sqlite")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the catalog at {masked(url)} needs {error.name}",
+            expected="its driver to be installed",
+            advice='pip install "stixflow[postgres]"',
+        ) from None
+    except (sa.exc.ArgumentError, ValueError):
+        raise UsageError(
+            f"{masked(url)} is not the URL of a database",
+            expected="sqlite:////PATH or postgresql+psycopg://USER@HOST/NAME",
+            advice="correct --catalog, STIXFLOW_CATALOG or stixflow.toml",
+        ) from None
 
 
 @contextmanager

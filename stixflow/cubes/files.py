@@ -169,7 +169,7 @@ class LocalFiles:
         survive(self.path / key for key in there)  # a run that was killed may have written them a moment ago
 
     def remove(self, *, first: str) -> None:
-        if self.path.is_dir():
+        if self.path.is_dir() and not self.path.is_symlink():  # a link goes, never what it leads to
             (self.path / first).unlink(missing_ok=True)
             shutil.rmtree(self.path)
         else:

@@ -31,7 +31,7 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     """
     telemetry: dict[str, str] = {}
     official: dict[str, str] = {}
-    files = list_files(paths)
+    files = _without_links_out(run, paths, list_files(paths))
     sets = run.archive.catalog.packet_sets()
     have = {_identity(item) for item in sets}
     kept = kept_of(run.archive.root, [item.path for item in sets])
@@ -76,6 +76,8 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise MissingFile(f"{path} does not exist", expected="a file or a folder", advice="check the path")
+        if not path.is_dir() and not path.is_file():
+            raise MissingFile(f"{path} is a device or a pipe", expected="a file or a folder", advice="save it to a file")
         below = (
             [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path)] if path.is_dir() else [path]
         )
@@ -83,6 +85,17 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
             raise MissingFile(f"the folder {path} is empty", expected="telemetry files", advice="check the path")
         found += below
     return found
+
+
+def _without_links_out(run: Run, paths: Sequence[Path], files: Sequence[Path]) -> list[Path]:
+    """Leave out what a link in a delivery leads to outside of it: who delivers may not choose what else is read."""
+    places = [path.resolve() for path in paths]
+    outside = [
+        path for path in files if path not in paths and not any(path.resolve().is_relative_to(one) for one in places)
+    ]
+    for path in outside:
+        run.skip("ingest", path.name, "a link that leads out of the delivery")
+    return [path for path in files if path not in outside]
 
 
 def _is_hidden(path: Path, root: Path) -> bool:

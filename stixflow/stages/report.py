@@ -9,6 +9,7 @@ import numpy as np
 
 from stixflow.archive import Partition, list_releases, open_archive
 from stixflow.cubes.model import PRODUCTS
+from stixflow.errors import masked
 from stixflow.time import iso
 
 _MOST_LINES = 20
@@ -74,7 +75,8 @@ def archive_status(root: str, *, catalog: str | None = None) -> dict[str, Any]:
     totals = archive.catalog.totals()
     runs = archive.catalog.runs()[:_RUNS_SHOWN]
     return {
-        "archive": archive.root,
+        "archive": masked(archive.root),
+        "catalog": archive.catalog.url,
         "products": products,
         **{name: totals[name] for name in ("files", "quarantined", "flares", "images")},
         "lost": [item.path for item in archive.lost()],
@@ -94,6 +96,8 @@ def _gaps(partitions: Sequence[Partition]) -> list[str]:
 def format_status(status: Mapping[str, Any]) -> str:
     """Write the status of an archive as text."""
     lines = [f"archive {status['archive']}: {status['files']} files in, {status['quarantined']} pieces in quarantine"]
+    if not status["catalog"].startswith("sqlite"):
+        lines.append(f"catalog {status['catalog']}")
     for name, product in status["products"].items():
         lines.append(
             f"  {name:16s} {product['partitions']:5d} partitions  {product['start']} to {product['stop']}"

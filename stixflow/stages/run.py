@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from stixflow.archive import Archive, Partition, Scope, open_archive
 from stixflow.compute import Cost, Outcome, Pool, map_batches, refuse_too_large
 from stixflow.cubes.model import PRODUCTS
+from stixflow.errors import masked
 from stixflow.provenance import code_version, new_run_id
 from stixflow.time import ANCHOR_CLOCK, Clock
 from stixflow.tuning import UNTUNED, Tuning, read_tuning
@@ -173,7 +174,7 @@ class Run:
         """Return the totals as plain values, ready for JSON."""
         return {
             "run_id": self.run_id,
-            "archive": self.archive.root,
+            "archive": masked(self.archive.root),
             "tuning": self.tuning.name,
             "balance": {name: self.balance[name] for name in BALANCE},
             "official": {name: self.official[name] for name in OFFICIAL},
