@@ -11,6 +11,8 @@ from stixflow.errors import UsageError
 CATALOG_NAME = "catalog.sqlite"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,79}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_ID = 200
 
 
 def day_key(day: date) -> str:
@@ -50,9 +52,19 @@ def check_name(name: str) -> str:
 def check_path(path: str) -> str:
     """Return a path that stays below the root it will be joined to; refuse any other."""
     parts = path.split("/")
-    if path.startswith("/") or "\\" in path or "\0" in path or {"", ".", ".."} & set(parts) or ":" in parts[0]:
+    if path.startswith("/") or "\\" in path or _CONTROL.search(path) or {"", ".", ".."} & set(parts) or ":" in parts[0]:
         raise UsageError(f"{path!r} leaves the archive", expected="a path below its root", advice="correct the path")
     return path
+
+
+def check_id(name: object) -> str:
+    """Return the name of a flare or an image, which becomes a part of file names; refuse what could be a path."""
+    text = str(name)
+    if not text or len(text) > _LONGEST_ID or text.startswith(".") or _CONTROL.search(text) or {"/", "\\"} & set(text):
+        raise UsageError(
+            f"{text[:_LONGEST_ID]!r} cannot be a name", expected="text without / or \\", advice="correct its source"
+        )
+    return text
 
 
 def join_url(root: str, path: str) -> str:
