@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows import deployments, serve
 from flows.environment import prepare
+from stixflow.cli.options import Parser, command
+from stixflow.cli.output import emit
+from stixflow.cli.serving import add_serve, add_site
 from stixflow.errors import StixflowError, UsageError
 from stixflow.settings import Settings, load_settings
 
@@ -41,66 +44,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
-def add_serve(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `serve`."""
-    _add_site(parser)
-    parser.add_argument(
-        "--port", type=int, default=4200, help="of the Prefect server (default: %(default)s, or a free one)"
-    )
-    parser.add_argument(
-        "--poll-seconds", type=float, default=5.0, help="how often due runs are looked for (default: %(default)s)"
-    )
-    parser.set_defaults(run=run_serve)
-
-
 def run_serve(options: argparse.Namespace) -> int:
     """Serve the flows that the options name until told to stop."""
     site = site_of(options)
     wanted = deployments.chosen(site, options.only)
-    for one in wanted:
-        deployments.parse_schedule(deployments.schedule_of(one, site))  # before anything is started
 
-    def say(text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+    def say(what: str, text: str) -> None:
+        if not options.quiet:
+            sys.stdout.write((json.dumps({what: text}) if options.json else f"{what:9s} {text}") + "\n")
+            sys.stdout.flush()
 
     return serve.serve(site, wanted, port=options.port, poll_seconds=options.poll_seconds, say=say)
 
 
 def site_of(options: argparse.Namespace) -> deployments.Site:
     """Join options, environment and settings file to what the flows are told, with whole paths."""
-    settings = load_settings(
-        archive=options.archive, catalog=options.catalog, inbox=options.inbox, workers=options.workers,
-        cluster=options.cluster, scheduler=options.scheduler, settle_seconds=options.settle_seconds,
-    )  # fmt: skip
-    named = dict(_named_schedule(text) for text in options.schedule)
-    return deployments.Site(
+    named = ("archive", "catalog", "inbox", "settle_seconds", "workers", "cluster", "scheduler", "memory_limit")
+    settings = load_settings(serial=options.serial or None, **{name: getattr(options, name, None) for name in named})
+    site = deployments.Site(
         archive=_whole(settings.archive),
         catalog=settings.catalog,
         inbox=settings.inbox and _whole(settings.inbox),
         settle_seconds=settings.settle_seconds,
         previews=options.previews and _whole(options.previews),
         exports=options.exports and _whole(options.exports),
-        engine=_engine(settings, serial=options.serial),
+        engine=_engine(settings),
         science=_science(settings),
-        schedules={**settings.schedules, **named},
+        schedules={**settings.schedules, **dict(_named_schedule(text) for text in options.schedule)},
         name=options.name,
     )
+    deployments.check_schedules(site)
+    return site
 
 
-def _engine(settings: Settings, *, serial: bool) -> dict[str, Any]:
-    place = settings.cluster if not settings.cluster.endswith(".toml") else _whole(settings.cluster)
+def _engine(settings: Settings) -> dict[str, Any]:
     return {
-        "serial": serial or settings.serial,
+        "serial": settings.serial,
         "workers": settings.workers or None,
-        "cluster": place,
+        "cluster": _whole(settings.cluster) if settings.cluster.endswith(".toml") else settings.cluster,
         "scheduler": settings.scheduler,
         "memory_limit": settings.memory_limit,
     }
 
 
 def _science(settings: Settings) -> dict[str, Any]:
-    return {"detector": settings.detector, "clock_kernels": [_whole(path) for path in settings.clock_kernels]}
+    return {
+        "detector": settings.detector,
+        "clock_kernels": [_whole(path) for path in settings.clock_kernels],
+        "methods": list(settings.methods),
+        "tuning": settings.tuning and _whole(settings.tuning),
+    }
 
 
 def _whole(place: str) -> str:
@@ -111,7 +104,6 @@ def _named_schedule(text: str) -> tuple[str, str]:
     name, equals, when = text.partition("=")
     if not equals:
         raise UsageError(f"{text!r} names no schedule", expected="FLOW=SCHEDULE, as ingest=1m", advice="correct it")
-    deployments.parse_schedule(when)
     return name.strip(), when.strip()
 
 
@@ -122,61 +114,35 @@ def _deploy(options: argparse.Namespace) -> int:
     from flows.pool import deploy
 
     made = deploy(site, wanted, options.pool, create=options.create_pool)
-    _emit(options, {"pool": options.pool, "deployments": made}, "\n".join(made))
+    emit(options, {"pool": options.pool, "deployments": made}, lambda told: "\n".join(told["deployments"]))
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
-    found = deployments.rows(site_of(options))
-    lines = [f"{one['deployment']:22s} {one['schedule']:14s} {one['collision']:10s} {one['about']}" for one in found]
-    _emit(options, {"deployments": found}, "\n".join(lines))
+    emit(options, {"deployments": deployments.rows(site_of(options))}, _format_list)
     return 0
 
 
-def _emit(options: argparse.Namespace, payload: dict[str, Any], text: str) -> None:
-    sys.stdout.write((json.dumps(payload, indent=2) if options.json else text) + "\n")
+def _format_list(payload: Mapping[str, Any]) -> str:
+    return "\n".join(f"{one['deployment']:22s} {one['schedule']:14s} {one['about']}" for one in payload["deployments"])
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m flows", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m flows", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    add_serve(commands.add_parser("serve", help="run everything on this host until told to stop"))
-    deploying = commands.add_parser("deploy", help="make the deployments on a work pool")
+    add_serve(commands)
+    deploying = command(
+        commands,
+        "deploy",
+        _deploy,
+        "make the deployments on a work pool",
+        "Workers need this package installed, and see archive and inbox under the same names.\n\n"
+        "Example:\n  PREFECT_API_URL=http://prefect:4200/api python -m flows deploy --pool stix --create-pool\n"
+        "  PREFECT_API_URL=http://prefect:4200/api prefect worker start --pool stix --type process",
+    )
     deploying.add_argument("--pool", required=True, help="the work pool whose workers shall run the flows")
     deploying.add_argument("--create-pool", action="store_true", help="make it, of type process, where there is none")
-    deploying.set_defaults(run=_deploy)
-    listing = commands.add_parser("list", help="show the deployments and their parameters")
-    listing.set_defaults(run=_list)
-    for one in (deploying, listing):
-        _add_site(one)
-        one.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    listing = command(commands, "list", _list, "show what runs when; with --json also the parameters")
+    add_site(deploying)
+    add_site(listing)
     return parser
-
-
-def _add_site(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--archive", help="root of the archive; default STIXFLOW_ARCHIVE, stixflow.toml, or ./stixflow-archive"
-    )
-    parser.add_argument("--catalog", metavar="URL", help="SQLAlchemy URL of its catalog; default SQLite in the root")
-    parser.add_argument("--inbox", help="folder or s3:// prefix to take deliveries from; default the setting inbox")
-    parser.add_argument("--settle-seconds", type=float, help="a file is whole when it did not change for so long")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="FLOW", help="this flow only; may be given again"
-    )
-    parser.add_argument(
-        "--schedule", action="append", default=[], metavar="FLOW=WHEN",
-        help="in place of its own: an interval as ingest=1m, cron in UTC as 'daily=30 4 * * *', or images=off",
-    )  # fmt: skip
-    parser.add_argument(
-        "--name", default=deployments.NAME, help="of the deployments, as daily/NAME (default: %(default)s)"
-    )
-    parser.add_argument("--previews", metavar="FOLDER", help="let the daily run write previews of new flares there")
-    parser.add_argument("--exports", metavar="FOLDER", help="let the daily run write level-1 files there")
-    parser.add_argument("--workers", type=int, help="worker processes of a run; default as the cluster profile says")
-    parser.add_argument("--cluster", metavar="PROFILE", help="where workers run; see `stixflow cluster --help`")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask scheduler to use, as tcp://host:8786")
-    parser.add_argument(
-        "--serial", action="store_true", help="compute in the process of each flow run, without a cluster"
-    )

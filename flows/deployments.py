@@ -82,11 +82,7 @@ def chosen(site: Site, only: Iterable[str] = ()) -> list[Deployment]:
     UsageError
         If there is no deployment of a name, or what it needs is not set.
     """
-    known = {one.flow: one for one in DEPLOYMENTS}
-    wanted = list(only)
-    for name in (*wanted, *site.schedules):
-        if name not in known:
-            raise UsageError(f"there is no flow {name!r}", expected=", ".join(known), advice="correct the name")
+    wanted = [_known(name).flow for name in only]
     if "ingest" in wanted and site.inbox is None:
         raise UsageError("the flow ingest has no inbox", expected="a folder or s3:// prefix", advice="give --inbox")
     return [one for one in DEPLOYMENTS if (one.flow in wanted or not wanted) and (one.flow != "ingest" or site.inbox)]
@@ -97,6 +93,20 @@ def parameters(one: Deployment, site: Site) -> dict[str, Any]:
     given = {name: getattr(site, name) for name in ("archive", "catalog", *one.uses)}
     plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in given.items()}
     return {name: value for name, value in plain.items() if value is not None and value != {}}
+
+
+def check_schedules(site: Site) -> None:
+    """Refuse schedules of flows that there are not, or that cannot be read, before anything is started."""
+    for name, text in site.schedules.items():
+        _known(name)
+        parse_schedule(text)
+
+
+def _known(name: str) -> Deployment:
+    known = {one.flow: one for one in DEPLOYMENTS}
+    if name not in known:
+        raise UsageError(f"there is no flow {name!r}", expected=", ".join(known), advice="correct the name")
+    return known[name]
 
 
 def schedule_of(one: Deployment, site: Site) -> str:

@@ -58,8 +58,11 @@ class Science(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    detector: str | None = Field(default=None, description="snip or poisson; by default snip")
+    detector: str | None = Field(default=None, description="how flares are found: snip or poisson; by default snip")
+    methods: list[str] = Field(default_factory=list, description="how flares are imaged; by default those of previews")
     clock_kernels: list[str] = Field(default_factory=list, description="SPICE clock kernel and leap seconds")
+    redate: bool = Field(default=False, description="make cubes anew that another clock dated")
+    tuning: str | None = Field(default=None, description="profile (.toml) of measured layouts and batches")
 
 
 @contextmanager
@@ -88,8 +91,7 @@ def open_run(
             command=f"flow {name}",
             catalog=catalog,
             progress=Progress(name),
-            detector=science.detector,
-            clock_kernels=science.clock_kernels,
+            **science.model_dump(),
         ) as run,
     ):
         yield run

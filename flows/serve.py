@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.deployments import Deployment, Site
+from flows.deployments import Deployment, Site, schedule_of
 from flows.environment import prepare
 from flows.parent import end_with_parent
 from stixflow.errors import ArchiveBusy, StixflowError
@@ -37,7 +37,7 @@ _STEADY_S = 60.0
 _HANDOVER_S = 3.0
 """How long the server of a killed predecessor may take to end."""
 
-Say = Callable[[str], None]
+Say = Callable[[str, str], None]
 
 
 class StartFailed(StixflowError, RuntimeError):
@@ -107,19 +107,19 @@ def serve(site: Site, deployments: Sequence[Deployment], *, port: int, poll_seco
                 children.append(server)
                 os.environ["PREFECT_API_URL"] = url
                 _wait_until_healthy(url, server, told_to_stop)
-            say(f"Prefect   {os.environ['PREFECT_API_URL'].removesuffix('/api')}")
+            say("prefect", os.environ["PREFECT_API_URL"].removesuffix("/api"))
             runner = _runner(state, site, deployments, poll_seconds)
             runner.start()
             children.append(runner)
-            say(f"archive   {site.archive}")
-            say(f"inbox     {site.inbox or 'none: nothing is ingested'}")
-            say(f"flows     {', '.join(f'{one.flow}/{site.name}' for one in deployments)}")
-            say(f"logs      {state / 'server.log'}  {state / 'runner.log'}")
+            say("archive", site.archive)
+            say("inbox", site.inbox or "none: nothing is ingested")
+            say("flows", ", ".join(f"{one.flow}/{site.name} {schedule_of(one, site)}" for one in deployments))
+            say("logs", "  ".join(str(child.log) for child in children))
             _watch(children, told_to_stop, say)
         finally:
             for child in reversed(children):
                 child.stop()
-    say("stopped")
+    say("flows", "stopped")
     return 0
 
 
@@ -145,7 +145,7 @@ def _watch(children: Sequence[Child], told_to_stop: Callable[[], bool], say: Say
         for child in children:
             code = child.ended()
             if code is not None:
-                say(f"{child.name} ended with code {code}: it is started again in {child.pause:g} s; see {child.log}")
+                say(child.name, f"ended with code {code}; it is started again in {child.pause:g} s; see {child.log}")
                 child.stop(0)
                 child.due = now + child.pause
                 child.pause = min(2 * child.pause, _LONGEST_PAUSE_S)

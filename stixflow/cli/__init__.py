@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stixflow.cli import care, clusters, exporting, previewing, processing, raw, reprocessing, science
+from stixflow.cli import care, clusters, exporting, previewing, processing, raw, reprocessing, science, serving
 from stixflow.cli.options import Parser
 
 __all__ = ["command_names", "main"]
@@ -30,6 +30,7 @@ _COMMANDS = (
     processing.add_process,
     processing.add_ingest,
     reprocessing.add_reprocess,
+    serving.add_serve,
     science.add_flares,
     science.add_image,
     previewing.add_preview,

@@ -47,7 +47,7 @@ class Host:
         )  # fmt: skip
         assert self.process.stdout is not None
         said = [self.process.stdout.readline() for _ in range(5)]
-        assert said[0].split() == ["Prefect", self.api.removesuffix("/api")], "".join(said)
+        assert said[0].split() == ["prefect", self.api.removesuffix("/api")], "".join(said)
 
     def family(self) -> list[psutil.Process]:
         assert self.process is not None
