@@ -52,6 +52,10 @@ class _Inputs:
     cards: Mapping[str, Any]
     """Further keywords of the maps."""
 
+    @property
+    def history(self) -> list[str]:
+        return [f"background: {self.background_reason}"] if self.background_reason else []
+
 
 def image_file(
     path: Path,
@@ -249,11 +253,7 @@ def _write(source: SourceImages, number: int, index: int, inputs: _Inputs, outpu
     begin, end = (to_utc(one[name].values) for name in ("time_start", "time_stop"))
     low, high = float(one["energy_low"]), float(one["energy_high"])
     name = f"stixflow_{_stamp(begin)}_{low:g}-{high:g}keV_{stack.attrs['method']}.fits"
-    history = [f"background: {inputs.background_reason}"] if inputs.background_reason else []
-    path = write_map(
-        output / name, stack, index, pointing=source.pointing, observer=source.observer, extra=inputs.cards,
-        history=history, sources=found,
-    )  # fmt: skip
+    path = write_map(output / name, stack, index, extra=inputs.cards, history=inputs.history, sources=found)
     return {
         "path": str(path),
         "method": str(stack.attrs["method"]),
@@ -261,26 +261,43 @@ def _write(source: SourceImages, number: int, index: int, inputs: _Inputs, outpu
         "energy_keV": [low, high],
         "counts": float(one["counts"]),
         "net_counts": float(one["net_counts"]),
+        "visibility_snr": float(one["visibility_snr"]),
         "sources": source_rows([item for item in found if item.image == index]),
     }
 
 
 def _cubes(source: SourceImages, inputs: _Inputs, output: Path) -> tuple[list[str], list[str]]:
-    """Write the maps of each method as a cube; the paths, and why there is none."""
+    """Write the maps of each method as a cube, or one for each energy range; the paths, and why there is none."""
     paths, problems = [], []
     for stack in source.images:
-        order = np.lexsort([stack["energy_low"].to_numpy(), stack["time_start"].to_numpy()])
-        method = str(stack.attrs["method"])
-        path = output / f"stixflow_{_stamp(to_utc(stack['time_start'].to_numpy().min()))}_{method}_cube.fits"
+        stack = stack.isel(image=np.lexsort([stack["energy_low"].to_numpy(), stack["time_start"].to_numpy()]))
         try:
-            write_cube(
-                path, stack.isel(image=order), pointing=source.pointing, observer=source.observer, extra=inputs.cards
-            )
+            paths.append(_write_cube(stack, inputs, output))
         except UsageError as error:
-            problems.append(f"no cube of {method}: {error}")
-        else:
-            paths.append(str(path))
+            several, why = _cubes_by_energy(stack, inputs, output)
+            paths += several
+            problems += [
+                f"no cube of {stack.attrs['method']}: {reason}" for reason in (why if several else [str(error)])
+            ]
     return paths, problems
+
+
+def _cubes_by_energy(stack: xr.Dataset, inputs: _Inputs, output: Path) -> tuple[list[str], list[str]]:
+    """One cube for each energy range, where not every time has every energy; the paths, and why there is none."""
+    paths, problems = [], []
+    for low in np.unique(stack["energy_low"].to_numpy()).tolist():
+        one = stack.isel(image=np.flatnonzero(stack["energy_low"].to_numpy() == low))
+        try:
+            paths.append(_write_cube(one, inputs, output, f"_{low:g}-{float(one['energy_high'][0]):g}keV"))
+        except UsageError as error:
+            problems.append(f"from {low:g} keV: {error}")
+    return paths, problems
+
+
+def _write_cube(stack: xr.Dataset, inputs: _Inputs, output: Path, band: str = "") -> str:
+    begin = _stamp(to_utc(stack["time_start"].to_numpy().min()))
+    path = output / f"stixflow_{begin}{band}_{stack.attrs['method']}_cube.fits"
+    return str(write_cube(path, stack, extra=inputs.cards, history=inputs.history))
 
 
 def _stamp(time: np.datetime64) -> str:

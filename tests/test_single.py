@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -225,8 +226,10 @@ def test_a_flare_of_an_archive(processed: Path, tmp_path: Path, capsys: pytest.C
     assert code == 0
     assert fits.getdata(cubes["cubes"][0]).shape == (len(cubes["images"]) // 2, 2, 33, 33)
     _, uneven, _ = image(capsys, *place, *bands, "--counts-per-image", "100000", "--cube")
-    assert uneven["cubes"] == []
-    assert any("no cube of clean" in warning for warning in uneven["warnings"])
+    shapes = [fits.getdata(path).shape for path in uneven["cubes"]]
+    assert len(shapes) == 2
+    assert sum(times for times, *_ in shapes) == len(uneven["images"])
+    assert {shape[1:] for shape in shapes} == {(1, 33, 33)}
     code, series, _ = image(capsys, *place, "--energy-range", "4-10", "--cadence", "60", "--uncertainty", "3", "--cube")
     assert code == 0
     assert len(series["images"]) > 2
@@ -235,9 +238,25 @@ def test_a_flare_of_an_archive(processed: Path, tmp_path: Path, capsys: pytest.C
     assert fits.getdata(series["cubes"][0]).shape == (len(series["images"]), 1, 33, 33)
     with fits.open(series["maps"][0]) as file:
         assert file[0].header["FLARE_ID"] == flare
+        assert any(told["background"]["reason"] in line for line in file[0].header["HISTORY"])
     code, told, _ = image(capsys, "--archive", processed, "--flare", "2001010000")
     assert code == 1
     assert "no flare" in told["error"]
+
+
+def test_the_text_says_what_was_taken_and_left_out(
+    processed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flare = str(open_archive(processed).flares().iloc[0]["flare_id"])
+    bands = ("--energy-range", "4-10", "--energy-range", "50-76")
+    place = ["image", "--archive", str(processed), "--flare", flare, "--output", str(tmp_path), "--size", "17"]
+    assert cli.main([*place, *bands, "--cadence", "120"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (quiet,) = (line for line in lines if "background:" in line)
+    assert "(score 0." in quiet
+    maps = [line for line in lines if line.startswith(str(tmp_path))]
+    assert all(re.search(r"fits  \d+ of \d+ counts, visibilities \d+\.\d sigma$", line) for line in maps)
+    assert any(line.startswith("left out: ") and "50-76 keV: the data do not cover" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,20 @@ def _check_image_options(options: argparse.Namespace) -> None:
 
 
 def _image_text(payload: Mapping[str, Any]) -> str:
-    location = payload["location"]
+    location, background = payload["location"], payload["background"]
     lines = [f"{name:>16}: {location[name]}" for name in location]
-    return "\n".join([*lines, *payload["maps"]])
+    lines.append(f"{'background':>16}: {background['name'] or 'none'} ({background['reason'] or 'none given'})")
+    lines += [
+        f"{image['path']}  {image['net_counts']:.0f} of {image['counts']:.0f} counts, "
+        f"visibilities {image['visibility_snr']:.1f} sigma"
+        for image in payload["images"]
+    ]
+    lines += payload["cubes"]
+    lines += [
+        f"left out: {one['time_range']} {one['energy_keV'][0]:g}-{one['energy_keV'][1]:g} keV: {one['reason']}"
+        for one in payload["left_out"]
+    ]
+    return "\n".join(lines)
 
 
 def add_flares(commands: Any) -> None:
@@ -245,7 +256,9 @@ def add_image(commands: Any) -> None:
         "--uncertainty", type=natural, default=0, metavar="N", help="maps of noise for the uncertainty of each map"
     )
     parser.add_argument(
-        "--cube", action="store_true", help="also one cube of each method, where every time has every energy"
+        "--cube",
+        action="store_true",
+        help="also cubes: one of each method where every time has every energy, else one for each energy range",
     )
     parser.add_argument("--size", type=whole, default=129, help="pixels a side (default: %(default)s)")
     parser.add_argument("--pixel", type=positive, default=2.0, help="pixel size in arcsec (default: %(default)s)")

@@ -26,6 +26,8 @@ class FlareImages:
     source: SourceImages
     intervals: Mapping[tuple[float, float], Intervals]
     located_in: Selection
+    absent: tuple[tuple[Selection, str], ...] = ()
+    """Energy ranges that the data do not reach, and why."""
 
     @property
     def left_out(self) -> list[tuple[Selection, str]]:
@@ -37,7 +39,7 @@ class FlareImages:
             if not one.is_enough
         ]
         unusable = [((when, band), why) for band, found in self.intervals.items() for when, why in found.left_out]
-        return [*short, *unusable, *self.source.dropped]
+        return [*self.absent, *short, *unusable, *self.source.dropped]
 
 
 def image_flare(
@@ -73,16 +75,14 @@ def image_flare(
     Raises
     ------
     ImagingError
-        If no interval has enough, or none of them shows more than background.
+        If the data reach none of the energies, no interval has enough, or none of them shows more than background.
     UsageError
         If not exactly one demand is made, or there is no such method.
     """
-    cut = {
-        band: flare_intervals(
-            pixels, band, counts=counts, snr=snr, cadence=cadence, background=background, within=within
-        )
-        for band in energy_ranges(energy_range)
-    }
+    demand: dict[str, Any] = {"counts": counts, "snr": snr, "cadence": cadence}
+    cut, refused = _cut(pixels, energy_ranges(energy_range), background, within, demand)
+    if not cut:
+        raise next(iter(refused.values()))
     selections = [(one.time_range, band) for band, found in cut.items() for one in found.intervals if one.is_enough]
     if not selections:
         most = max((max(one.counts) for found in cut.values() for one in found.intervals), default=0.0)
@@ -96,7 +96,25 @@ def image_flare(
         pixels, selections, background=background, ephemeris=ephemeris, methods=methods, size=size, pixel=pixel,
         located_in=located, realisations=realisations,
     )  # fmt: skip
-    return FlareImages(source, cut, located)
+    span = within or TimeRange(pixels["time_start"].to_numpy()[0], pixels["time_start"].to_numpy()[-1])
+    return FlareImages(source, cut, located, tuple(((span, band), str(error)) for band, error in refused.items()))
+
+
+def _cut(
+    pixels: xr.Dataset,
+    bands: Sequence[tuple[float, float]],
+    background: xr.Dataset | None,
+    within: TimeRange | None,
+    demand: Mapping[str, Any],
+) -> tuple[dict[tuple[float, float], Intervals], dict[tuple[float, float], ImagingError]]:
+    """Intervals of every band, and the error of those that the data do not reach."""
+    cut, refused = {}, {}
+    for band in bands:
+        try:
+            cut[band] = flare_intervals(pixels, band, background=background, within=within, **demand)
+        except ImagingError as error:
+            refused[band] = error
+    return cut, refused
 
 
 def _peak(pixels: xr.Dataset, band: tuple[float, float], within: TimeRange | None) -> Selection:

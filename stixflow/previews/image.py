@@ -205,7 +205,7 @@ def draw_image(
     dress(axes, look)
     drawn = _draw_pixels(axes, image, top)
     _set_field(axes, image, field_of_view, field)
-    draw_sun(axes, image.observer)
+    draw_sun(axes, image.observer, keeps_corner=image.beam > 0)
     _draw_contours(axes, image, contour_levels)
     _draw_marks(axes, marks)
     _draw_beam(axes, image)
@@ -266,19 +266,19 @@ def _set_field(axes: Axes, image: SkyImage, field_of_view: float | None, field: 
     axes.set_ylim(low, high)
 
 
-def draw_sun(axes: Axes, observer: Observer) -> None:
-    """Draw limb and heliographic grid into axes whose limits are set."""
+def draw_sun(axes: Axes, observer: Observer, *, keeps_corner: bool = False) -> None:
+    """Draw limb and heliographic grid into axes whose limits are set; on demand no name in the lower left corner."""
     from matplotlib.patches import Circle
 
     fine = np.linspace(-180.0, 180.0, 721)
     for longitude in np.arange(-180, 180, GRID_STEP_DEG):
         x, y = heliographic_to_hpc(np.full(721, longitude), fine / 2, observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
-        _label_line(axes, x, y, _degrees(int(longitude), "EW"), "x")
+        _label_line(axes, x, y, _degrees(int(longitude), "EW"), "x", keeps_corner)
     for latitude in np.arange(-80, 90, GRID_STEP_DEG):
         x, y = heliographic_to_hpc(observer.hgln_deg + fine, np.full(721, latitude), observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
-        _label_line(axes, x, y, _degrees(int(latitude), "SN"), "y")
+        _label_line(axes, x, y, _degrees(int(latitude), "SN"), "y", keeps_corner)
     axes.add_patch(Circle((0, 0), observer.rsun_arcsec, fill=False, color="white", linewidth=1.1, alpha=0.9))
 
 
@@ -287,7 +287,7 @@ def _degrees(value: int, sides: str) -> str:
     return f"{sides[value > 0] if value else sides[1]}{abs(value)}"
 
 
-def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "y"]) -> None:
+def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "y"], keeps_corner: bool) -> None:
     """Write the value of a grid line where it enters the field: from below, or from the left."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     margin_x, margin_y = 0.04 * (right - left), 0.04 * (high - low)
@@ -297,7 +297,8 @@ def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "
     at = np.flatnonzero(seen)
     first = at[np.argmin(y[at] if along == "x" else x[at])]
     edge = y[first] - low if along == "x" else x[first] - left
-    if edge < 0.12 * (high - low if along == "x" else right - left):
+    in_corner = x[first] < left + 0.35 * (right - left) and y[first] < low + 0.15 * (high - low)
+    if edge < 0.12 * (high - low if along == "x" else right - left) and not (keeps_corner and in_corner):
         axes.text(x[first], y[first], text, color="white", alpha=0.75, fontsize=7, ha="center", va="center")
 
 
