@@ -1,6 +1,6 @@
 """A simulated month under random kills, against the same month undisturbed: what was lost, and what differs.
 
-``python benchmarks/soak.py [--days N] [--strikes N] [--workers N] [--seed N] [--json]``
+``python benchmarks/soak.py [--days N] [--strikes N] [--flares N] [--workers N] [--seed N] [--json]``
 
 Every day arrives as a delivery of its own, days out of order, some of them twice or cut in two. While it is processed,
 the run is struck at a random moment: a worker is killed, the coordinating process is killed, all of them are (as by a
@@ -65,7 +65,7 @@ class Storm:
     orphans: int = 0
 
 
-def soak(folder: Path, *, days: int, strikes: int, workers: int, seed: int, flares: float = 2.0) -> dict[str, Any]:
+def soak(folder: Path, *, days: int, strikes: int, workers: int, seed: int, flares: float) -> dict[str, Any]:
     """Process simulated days with and without strikes and compare the archives.
 
     Returns
@@ -245,6 +245,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--strikes", type=int, default=60)
+    parser.add_argument("--flares", type=float, default=1.0, help="mean number a day (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="two days and three strikes")
@@ -252,7 +253,9 @@ def main() -> int:
     options = parser.parse_args()
     days, strikes = (2, 3) if options.quick else (options.days, options.strikes)
     with tempfile.TemporaryDirectory() as scratch:
-        result = soak(Path(scratch), days=days, strikes=strikes, workers=options.workers, seed=options.seed)
+        result = soak(
+            Path(scratch), days=days, strikes=strikes, workers=options.workers, seed=options.seed, flares=options.flares
+        )
     sys.stdout.write((json.dumps(result, indent=2) if options.json else _table(result)) + "\n")
     return int(bool(result["different"] or result["defects"] or result["failures"]))
 
