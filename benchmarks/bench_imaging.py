@@ -6,8 +6,8 @@ one. The peers have no stack; their messages are switched off. Peers that are no
 
 "clean" follows the stop rule with gain 0.1; "clean-200" has a gain so small that all iterations run. "em" is compared
 after as many updates as the peer makes. "mem_ge" is certified by its duality gap; the peer (minutes: only with
-`--peer-mem`) stops early, so that the difference is mostly its own. The time of mem_ge has the estimate of the flux in
-it, which "mem_ge counts" goes without. Fits are multi-start; they have no peer in Python.
+`--peer-mem`) stops early, so that the difference is mostly its own. mem_ge takes the flux that the counts tell, "mem_ge
+nnls" the estimate of the peer, whose time counts. Fits are multi-start; they have no peer in Python.
 
 Then, without a peer: intervals a second from counts to visibilities, and one location.
 
@@ -71,8 +71,8 @@ METHODS = {
     "em float32": EM(precision="float32"),
     "mem_ge": MemGE(),
     "mem_ge float32": MemGE(precision="float32"),
-    "mem_ge counts": MemGE(flux="counts"),
-    "mem_ge counts float32": MemGE(flux="counts", precision="float32"),
+    "mem_ge nnls": MemGE(flux="nnls"),
+    "mem_ge nnls float32": MemGE(flux="nnls", precision="float32"),
 }
 FITS: dict[str, tuple[ForwardFit, list[Gaussian | Loop]]] = {
     "circle": (ForwardFit(("circle",)), [Gaussian(10.0, 12.0, -8.0, 15.0)]),
@@ -213,7 +213,7 @@ def measure(name: str, size: int, data: xr.Dataset, arguments: argparse.Namespac
 
 
 def _has_peer(name: str, arguments: argparse.Namespace) -> bool:
-    return not name.startswith("mem_ge") or (arguments.peer_mem and name == "mem_ge")
+    return not name.startswith("mem_ge") or (arguments.peer_mem and name == "mem_ge nnls")
 
 
 def _comparable(one: xr.Dataset, images: xr.Dataset, grid: Grid, method: Method) -> Any:

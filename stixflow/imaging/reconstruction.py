@@ -204,7 +204,7 @@ def _maximised(data: xr.Dataset, grid: Grid, parameters: EM) -> Result:
 
 def _most_entropy(data: xr.Dataset, grid: Grid, parameters: MemGE) -> Result:
     vis, sigma, u, v = arrays(data)
-    flux = data["total_flux"].to_numpy() if parameters.flux == "counts" and "total_flux" in data else None
+    flux = data["total_flux"].to_numpy() if parameters.flux in ("auto", "counts") and "total_flux" in data else None
     maps, unit = mem_ge(vis, sigma, u, v, grid, parameters, flux=flux), _unit(data)
     return {
         "image": (_MAPS, maps.image, _attrs("brightness", _per_area(unit))),
