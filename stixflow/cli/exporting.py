@@ -41,7 +41,7 @@ def add_export(commands: Any) -> None:
         _export,
         "write official level-1 FITS files of what an archive holds",
         "One file a day of quick-look products, housekeeping, status and aspect, one for each calibration run, one\n"
-        "for each request and box of science products: the structure of the official files of version 02, with checksums,\n"
+        "for each request and box of science products: the structure of official V02 files, with checksums,\n"
         "history and provenance. `stixflow ingest` takes them back.\n\n"
         "Examples:\n  stixflow export --archive A --product ql_lightcurve --start 2021-06-06 --stop 2021-06-08 \\\n"
         "      --output files\n  stixflow export --archive A --request 2211090305 --output files --gzip\n\n"

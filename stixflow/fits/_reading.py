@@ -137,15 +137,29 @@ def open_stix(path: str | Path, *, name: str | None = None) -> Iterator[StixFile
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            hdus = fits.open(source, mode="readonly", lazy_load_hdus=False)
-        except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+            with _opened(name, source) as hdus:
+                yield _stix_file(name, hdus)
+        except fits.VerifyError as error:
             raise InputFileError(
-                f"{name} is not a FITS file ({error})", expected="FITS", advice="fetch it again"
+                f"{name} has a damaged header ({error})", expected="cards of FITS", advice="fetch it again"
             ) from error
-        with hdus:
-            _check_instrument(name, hdus[0].header)
-            tables = {hdu.name: Table(name, hdu.name, hdu) for hdu in hdus[1:] if isinstance(hdu, fits.BinTableHDU)}
-            yield StixFile(name, hdus[0].header, tables)
+
+
+def _opened(name: str, source: Any) -> Any:
+    from astropy.io import fits
+
+    try:
+        return fits.open(source, mode="readonly", lazy_load_hdus=False)
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise InputFileError(
+            f"{name} is not a FITS file ({error})", expected="FITS", advice="fetch it again"
+        ) from error
+
+
+def _stix_file(name: str, hdus: Any) -> StixFile:
+    _check_instrument(name, hdus[0].header)
+    tables = {hdu.name: Table(name, hdu.name, hdu) for hdu in hdus[1:] if hasattr(hdu, "columns")}
+    return StixFile(name, hdus[0].header, tables)
 
 
 def _check_instrument(name: str, header: Mapping[str, Any]) -> None:

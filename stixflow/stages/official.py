@@ -116,9 +116,10 @@ def file_has_more(before: Partition | None, job: jobs.BuildJob, built: jobs.Buil
         return ""
     if built.store.n_time >= before.n_time:
         return ""
+    files = ", ".join(map(str, sources_of(before)))
     return (
-        f"its packets hold {built.store.n_time} bins so far, {', '.join(map(str, sources_of(before)))} {before.n_time}: "
-        "left as it is until more of its packets come"
+        f"its packets hold {built.store.n_time} bins so far, {files} {before.n_time}: left as it is until more of its "
+        "packets come"
     )
 
 
