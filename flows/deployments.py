@@ -70,6 +70,10 @@ DEPLOYMENTS = (
     Deployment(
         "maintenance", "0 2 * * *", "CANCEL_NEW", (), "re-hash all stores, collect garbage, forget old flow runs"
     ),
+    Deployment(
+        "reprocess", "off", "CANCEL_NEW", ("engine", "science"),
+        "build the mission again into a release; started by hand, with the name of the release",
+    ),
 )  # fmt: skip
 """Every deployment, in the order in which they are listed."""
 

@@ -65,6 +65,25 @@ class Science(BaseModel):
     tuning: str | None = Field(default=None, description="profile (.toml) of measured layouts and batches")
 
 
+class Rebuild(BaseModel):
+    """What a reprocess is asked for, beside release and span."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    products: list[str] = Field(default_factory=list, description="products, flares and images; by default all")
+    against: str = Field(default="current", description="what it is validated against: current, or a release")
+    accept: str = Field(default="", description="why differences beyond the gates are wanted")
+    note: str = Field(default="", description="what the release is for")
+    restart: bool = Field(
+        default=False, description="go on with another code, clock or detector than it was begun with"
+    )
+    rebuild_all: bool = Field(default=False, description="build also what is already as this code would make it")
+
+    def asked(self) -> dict[str, Any]:
+        """Return it as arguments of `stages.reprocess.Reprocessing`."""
+        return self.model_dump() | {"products": tuple(self.products)}
+
+
 @contextmanager
 def open_run(
     name: str,
@@ -100,14 +119,19 @@ def open_run(
 @contextmanager
 def only_writer(archive: str, catalog: str | None, wait_seconds: float = WAIT_SECONDS) -> Iterator[Archive]:
     """Have the turn of the archive, which is made where there is none, for a ``with`` block."""
-    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a process of its own, that a runner or a worker has started
-        end_with_parent()
+    watch_parent()
     opened = open_archive(archive, catalog=catalog, create=True)
     try:
         with take_turn(opened.catalog, wait_seconds=wait_seconds):
             yield opened
     finally:
         opened.close()
+
+
+def watch_parent() -> None:
+    """End with the runner or worker that has started this process for a flow run, if one has."""
+    if "PREFECT__FLOW_RUN_ID" in os.environ:
+        end_with_parent()
 
 
 def perform(run: stages.Run, plan: Mapping[str, Callable[[], None]]) -> None:

@@ -1,4 +1,4 @@
-"""The flows of a mission: ingest, daily, images, calibration, maintenance.
+"""The flows of a mission: ingest, daily, images, calibration, maintenance, reprocess.
 
 Each is thin: it opens a run on the archive, calls stages, and leaves their report. Any of them may be killed and
 started again at any time, since what is left to do is read from the catalog.
@@ -13,15 +13,27 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows import upkeep
-from flows.frame import Engine, Science, as_task, conclude, only_writer, open_run, perform
+from flows.frame import (
+    Engine,
+    Progress,
+    Rebuild,
+    Science,
+    as_task,
+    conclude,
+    only_writer,
+    open_run,
+    perform,
+    watch_parent,
+)
 from flows.notify import on_trouble
-from stixflow import stages
+from stixflow import compute, stages
 from stixflow.archive import open_archive
 from stixflow.errors import ArchiveBusy
 from stixflow.stages import inbox as inboxes
+from stixflow.stages import reprocess as rebuilds
 
 _COMMON: dict[str, Any] = {"persist_result": False, "on_failure": [on_trouble], "on_crashed": [on_trouble]}
-_HERE, _WORKERS, _USUAL = Engine(serial=True), Engine(), Science()
+_HERE, _WORKERS, _USUAL, _ALL_OF_IT = Engine(serial=True), Engine(), Science(), Rebuild()
 
 
 @flow(name="ingest", **_COMMON)
@@ -200,6 +212,64 @@ def maintenance(
         for name, step in steps.items():
             as_task(name, care.timed(name, step))()
     return conclude("maintenance", care.report())
+
+
+@flow(name="reprocess", **_COMMON)
+def reprocess(
+    archive: str,
+    release: str,
+    catalog: str | None = None,
+    start: str | None = None,
+    stop: str | None = None,
+    options: Rebuild = _ALL_OF_IT,
+    dry_run: bool = False,
+    switches: bool = False,
+    engine: Engine = _WORKERS,
+    science: Science = _USUAL,
+) -> Any:
+    """Build a range or the whole mission again into a release beside what readers see, validate it, and switch to it.
+
+    A run that was stopped is gone on with by another one of the same release.
+
+    Parameters
+    ----------
+    archive
+        Folder or s3:// URL.
+    release
+        Name of the release, as 2026.2.
+    catalog
+        SQLAlchemy URL; by default SQLite in the archive.
+    start
+        First day, UTC; by default the first there is.
+    stop
+        Day after the last one.
+    options
+        Products, what to validate against, why differences are wanted, and how to go on with a release.
+    dry_run
+        Only say what would be done, and what it takes.
+    switches
+        Show the release to readers when every gate is passed; otherwise `stixflow release switch` does it.
+    engine
+        What computes.
+    science
+        What changes the result.
+    """
+    asked = rebuilds.Reprocessing(release, start=start, stop=stop, **options.asked())
+    chosen = science.model_dump(exclude={"redate"})
+    if dry_run:
+        return upkeep.plan(archive, asked, catalog=catalog, workers=engine.workers or 0, science=chosen)
+    watch_parent()
+    place = {"catalog": catalog, "progress": Progress("reprocess"), **chosen}
+    with (
+        compute.open_engine(**engine.model_dump()) as pool,
+        rebuilds.open_reprocess(archive, asked, pool=pool, **place) as made,
+    ):
+        steps = made.stages()
+        for name in rebuilds.STAGES[:-1]:
+            as_task(name, steps[name])()
+        if switches and made.validation is not None and made.validation.passed:
+            as_task("switch", steps["switch"])()
+    return conclude("reprocess", upkeep.judged(made.report()))
 
 
 def _look(archive: str, catalog: str | None, inbox: str, settle_seconds: float, retry: bool) -> inboxes.Inbox:

@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 import subprocess
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -51,7 +52,14 @@ def tell(targets: Sequence[str], message: Mapping[str, str]) -> None:
         try:
             _send(target, json.dumps(message))
         except Exception as error:  # whatever goes wrong out there
-            _log.error("%s was not told of %s: %s", target.split("?")[0], message.get("run"), error)
+            _log.error("%s was not told of %s: %s", _shown(target), message.get("run"), type(error).__name__)
+
+
+def _shown(target: str) -> str:
+    """Name a target without what may be secret in it."""
+    if target.startswith(("http://", "https://")):
+        return str(urllib.parse.urlsplit(target).hostname)
+    return target if target.startswith("file:") else target.split()[0]
 
 
 def _send(target: str, text: str) -> None:

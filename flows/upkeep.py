@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from flows.frame import conclude
 from stixflow.archive import Archive, collect
 from stixflow.errors import StixflowError
+from stixflow.stages.reprocess import Reprocessing
 from stixflow.stages.run import Run
 
 _DELETED_AT_ONCE = 100
@@ -77,6 +79,31 @@ def calibration_coverage(archive: Archive, longest_gap_days: float) -> list[tupl
                 ("without calibration", f"{one.stop} to {other.start}", f"{(other.start - one.stop) / _DAY:.1f} days")
             )
     return rows
+
+
+def plan(archive: str, asked: Reprocessing, *, catalog: str | None, workers: int, science: Mapping[str, Any]) -> Any:
+    """Leave as a table what a reprocess would do and what it takes, and return the end state."""
+    from stixflow.stages.estimate import format_plan
+    from stixflow.stages.reprocess import plan_reprocess
+
+    known = {name: science[name] for name in ("detector", "clock_kernels")}
+    told = plan_reprocess(archive, asked, workers=workers, catalog=catalog, **known)
+    lines = format_plan(told).splitlines()
+    rows = [("plan", str(number), line) for number, line in enumerate(lines, start=1)]
+    return conclude("reprocess", {"archive": archive, "rows": rows}, nothing=lines[0])
+
+
+def judged(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report of a reprocess in which each gate that was not passed is a failure."""
+    checked, switched = report["validation"] or {}, report["switched"]
+    refused = [] if checked.get("passed") else [gate for gate in checked.get("gates", ()) if not gate["passed"]]
+    failed = [
+        {"stage": "validate", "item": gate["name"], "error": f"found {gate['found']}, allowed {gate['allowed']}"}
+        for gate in refused
+    ]
+    rows = [("gate", gate["name"], f"{gate['found']} of {gate['allowed']}") for gate in checked.get("gates", ())]
+    rows.append(("readers see it", report["release"], "yes" if switched else "no"))
+    return {**report, "failed": [*report["failed"], *failed], "rows": rows}
 
 
 class Care:
