@@ -61,14 +61,10 @@ def _read(paths: Sequence[Path]) -> list[xr.Dataset]:
 
 def _is_official(path: Path) -> bool:
     """Tell official files from telemetry, which may be FITS too (level-binary)."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        if stream.read(6) != b"SIMPLE" and not path.name.endswith(".fits.gz"):
-            return False
-    from astropy.io import fits
+    from stixflow.fits.headers import peek
 
-    return str(fits.getheader(path).get("LEVEL", "")).strip() != "LB"
+    cards = peek(path) if path.is_file() else {}
+    return bool(cards) and cards.get("LEVEL") != "LB"
 
 
 def _of_official(path: Path) -> xr.Dataset:

@@ -248,7 +248,9 @@ def read_list(path: str | Path) -> pd.DataFrame:
     if path.suffix == ".fits":
         from astropy.table import Table
 
-        table: pd.DataFrame = Table.read(path, format="fits").to_pandas()
+        from stixflow.fits.headers import checked
+
+        table: pd.DataFrame = Table.read(checked(path), format="fits").to_pandas()
     else:
         table = _read_csv(path, {"flare_id": str})
     if missing := [name for name in ("flare_id", "start", "peak", "stop") if name not in table.columns]:

@@ -152,11 +152,13 @@ def read_tables(path: str | Path) -> list[Table]:
     """
     from astropy.io import fits
 
+    from stixflow.fits.headers import checked
+
     file = Path(path)
     if not file.is_file():
         raise MissingFile(f"no file {file}", expected="a FITS file of the HESSI catalog", advice="correct the path")
     try:
-        with fits.open(file, memmap=False) as hdus:
+        with fits.open(checked(file), memmap=False) as hdus:
             tables = [Table(hdu.name, hdu.data.view(np.ndarray).copy()) for hdu in hdus if hasattr(hdu, "columns")]
     except (OSError, TypeError, ValueError) as error:
         raise InputFileError(

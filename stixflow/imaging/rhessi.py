@@ -47,10 +47,12 @@ def read_rhessi_visibilities(path: str | Path, *, subcollimators: ArrayLike | No
 def _table(path: Path) -> NDArray[Any]:
     from astropy.io import fits
 
+    from stixflow.fits.headers import checked
+
     if not path.is_file():
         raise MissingFile(f"there is no file {path}", expected="a FITS file of visibilities", advice="correct the path")
     try:
-        with fits.open(path, memmap=False) as file:
+        with fits.open(checked(path), memmap=False) as file:
             for hdu in file:
                 if set(getattr(getattr(hdu, "columns", None), "names", ())) >= _NEEDED:
                     return np.asarray(hdu.data)

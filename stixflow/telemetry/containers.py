@@ -400,11 +400,13 @@ def _utc(text: str) -> np.datetime64 | None:
 def _read_fits(path: Path, chunks: _Chunks) -> Iterator[_Content]:
     from astropy.io import fits
 
+    from stixflow.fits.headers import checked
+
     head, is_whole = next(chunks)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(path) as hdus:
+            with fits.open(checked(path)) as hdus:
                 column = _hex_column(path, hdus)
                 rows = max(len(column) if is_whole else 2 * len(head) // column.itemsize, 1)
                 pieces = (column[start : start + rows] for start in range(0, max(len(column), 1), rows))

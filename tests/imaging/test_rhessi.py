@@ -48,7 +48,7 @@ def test_other_files_are_refused(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFile):
         read_rhessi_visibilities(tmp_path / "none.fits")
     (tmp_path / "text.fits").write_text("no FITS")
-    with pytest.raises(InputFileError, match="not FITS"):
+    with pytest.raises(InputFileError, match="not a FITS file"):
         read_rhessi_visibilities(tmp_path / "text.fits")
     with pytest.raises(InputFileError, match="no table of visibilities"):
         read_rhessi_visibilities(next((shared / "data/images/20211101").glob("*_em_map.fits")))
