@@ -166,7 +166,7 @@ def _header(name: str, stream: Any, number: int) -> Cards | None:
                 return None
             raise InputFileError(f"{name} is not a FITS file (it does not begin with SIMPLE)", expected="FITS")
         if len(data) < BLOCK:
-            raise _wrong(name, f"is cut short in the header of HDU {number}", "a FITS header that ends", "fetch it again")
+            raise _wrong(name, f"is cut short in the header of HDU {number}", "a header that ends", "fetch it again")
         for at in range(0, BLOCK, _CARD):
             card = data[at : at + _CARD].decode("latin-1")
             if card[:8] == "END     ":

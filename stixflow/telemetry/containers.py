@@ -404,17 +404,23 @@ def _read_fits(path: Path, chunks: _Chunks) -> Iterator[_Content]:
 
     head, is_whole = next(chunks)
     try:
+        source = checked(path)
+    except InputFileError as error:
+        raise _damaged(path, error.found) from error
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(checked(path)) as hdus:
+            with fits.open(source) as hdus:
                 column = _hex_column(path, hdus)
                 rows = max(len(column) if is_whole else 2 * len(head) // column.itemsize, 1)
                 pieces = (column[start : start + rows] for start in range(0, max(len(column), 1), rows))
                 yield from _read_elements(path, map(_row_elements, pieces))
     except OSError as error:
-        raise InputFileError(
-            f"{path} is a damaged FITS file: {error}", expected=_EXPECTED, advice="fetch it again"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> InputFileError:
+    return InputFileError(f"{path} is a damaged FITS file: {reason}", expected=_EXPECTED, advice="fetch it again")
 
 
 def _row_elements(column: Any) -> Iterator[_Element]:
