@@ -14,14 +14,16 @@ import xarray as xr
 
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import Partition
+from stixflow.archive.filters import Range, select_flares, select_requests
 from stixflow.archive.garbage import DERIVED
 from stixflow.archive.layout import CATALOG_NAME, join_url
+from stixflow.archive.mapping import read_map
 from stixflow.archive.months import is_refused, stores_of
-from stixflow.cubes.files import local_copy
 from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.select import pixel_lightcurve, to_timeseries
 from stixflow.cubes.store import Defect, open_joined, open_store, verify_store, which_are_there
 from stixflow.errors import MissingFile, NotFound, StixflowError, StoreError, UsageError, masked
+from stixflow.instrument import energy_edges
 from stixflow.time import TimeRange, iso, to_utc
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ _REQUEST_COLUMNS = {
     "missing": _TEXT,
     "n_bytes": _WHOLE,
     "run_id": _TEXT,
+    "energy_low": _REAL,
+    "energy_high": _REAL,
+    "duration_s": _REAL,
+    "rcr_max": _REAL,
 }
 _FLARE_COLUMNS = {"flare_id": _TEXT, "start": _TIME, "peak": _TIME, "stop": _TIME, "peak_counts": _REAL}
 _IMAGE_COLUMNS = {
@@ -104,7 +110,14 @@ _COVERAGE_COLUMNS = {
     "n_time": _WHOLE,
     "incomplete": _WHOLE,
 }
-_MOMENT_COLUMNS = {"what": _TEXT, "name": _TEXT, "start": _TIME, "stop": _TIME}
+_MOMENT_COLUMNS = {
+    "what": _TEXT,
+    "name": _TEXT,
+    "start": _TIME,
+    "stop": _TIME,
+    "detail": _TEXT,
+    "opened_by": _TEXT,
+}
 _QUARANTINE_COLUMNS = {"file": _TEXT, "reason": _TEXT, "offset": _REAL, "n_bytes": _REAL, "path": _TEXT}
 
 
@@ -270,45 +283,98 @@ class Archive:
         return open_store(self.url(found.path), digest=found.digest)
 
     def at(self, time: object) -> pd.DataFrame:
-        """Return everything that covers a moment, one row each: partitions of every product, flares, images."""
+        """Return everything that covers a moment, one row each: partitions of every product, flares, images.
+
+        Returns
+        -------
+        `what` (a product, ``flare`` or ``image``), `name`, `start`, `stop`, `detail` for reading, and `opened_by`: the
+        call that gives it. The day of a product covers from its first bin to its last, gaps included.
+        """
         moment = to_utc(time)
         after = moment + np.timedelta64(1, "ns")
-        rows: list[dict[str, object]] = [
-            {"what": item.product, "name": item.key, "start": item.start, "stop": item.stop}
-            for item in self.catalog.partitions(start=moment, stop=after)
-        ]
-        for what, found in (("flare", self.catalog.flares()), ("image", self.catalog.images())):
-            rows += [
-                {"what": what, "name": row[f"{what}_id"], "start": row["start"], "stop": row["stop"]}
-                for row in found
-                if to_utc(row["start"]) <= moment < to_utc(row["stop"])
-            ]
+        rows = [_partition_moment(item) for item in self.catalog.partitions(start=moment, stop=after)]
+        rows += [_flare_moment(row) for row in self.catalog.flares(at=moment)]
+        rows += [_image_moment(row) for row in self.catalog.images(at=moment)]
         return _frame(rows, _MOMENT_COLUMNS)
 
     # Tables -----------------------------------------------------------------------------------------------------------
 
-    def requests(self, start: object = None, stop: object = None, kind: str | None = None) -> pd.DataFrame:
+    def requests(
+        self,
+        start: object = None,
+        stop: object = None,
+        kind: str | None = None,
+        *,
+        energy_range: tuple[float, float] | None = None,
+        duration_s: Range | None = None,
+        attenuator: bool | None = None,
+        complete: bool | None = None,
+    ) -> pd.DataFrame:
         """Return the science requests that overlap ``[start, stop)``, one row each.
 
         Parameters
         ----------
         kind
             ``"pixels"``, ``"pixel_sums"``, ``"visibilities"`` or ``"spectrogram"``; None for all.
+        energy_range, duration_s, attenuator, complete
+            As for `filters.select_requests`: energies in keV that it must have, range of its length, whether the
+            attenuator was in, whether all of its packets are there.
         """
         if kind is not None and kind not in _KINDS and kind not in _KINDS.values():
             raise UsageError(f"{kind!r} is not a kind of request", expected=" or ".join(_KINDS), advice="correct it")
         products = list(_KINDS.values()) if kind is None else [_KINDS.get(kind, kind)]
         rows = [_request_row(item) for item in self.catalog.partitions(products, start=start, stop=stop)]
-        return _frame(rows, _REQUEST_COLUMNS)
+        return select_requests(
+            _frame(rows, _REQUEST_COLUMNS),
+            energy_range=energy_range,
+            duration_s=duration_s,
+            attenuator=attenuator,
+            complete=complete,
+        )
 
     def calibrations(self, start: object = None, stop: object = None) -> pd.DataFrame:
         """Return the calibration runs that overlap ``[start, stop)``, one row each."""
         found = self.catalog.partitions("cal_spectrum", start=start, stop=stop)
         return _frame([_calibration_row(item) for item in found], _CALIBRATION_COLUMNS)
 
-    def flares(self, start: object = None, stop: object = None) -> pd.DataFrame:
-        """Return the flares whose peak lies in ``[start, stop)``, one row each; times are UTC without a zone."""
-        return _frame(self.catalog.flares(start, stop), _FLARE_COLUMNS)
+    def flares(
+        self,
+        start: object = None,
+        stop: object = None,
+        *,
+        goes_class: str | tuple[str | None, str | None] | None = None,
+        peak_counts: Range | None = None,
+        duration_s: Range | None = None,
+        distance_au: Range | None = None,
+        upper_energy_keV: Range | None = None,
+        attenuator: bool | None = None,
+        on_disk: bool | None = None,
+        has_images: bool | None = None,
+    ) -> pd.DataFrame:
+        """Return the flares whose peak lies in ``[start, stop)``, one row each; times are UTC without a zone.
+
+        Parameters
+        ----------
+        goes_class
+            A lowest class as ``"C5"``, or ``("B1", "C1")`` for those from B1 to below C1.
+        has_images
+            Whether the archive has images of it.
+        others
+            As for `filters.select_flares`; ranges are ``(low, high)``, half-open, either of which may be None.
+        """
+        frame = select_flares(
+            _frame(self.catalog.flares(start, stop), _FLARE_COLUMNS),
+            goes_class=goes_class,
+            peak_counts=peak_counts,
+            duration_s=duration_s,
+            distance_au=distance_au,
+            upper_energy_keV=upper_energy_keV,
+            attenuator=attenuator,
+            on_disk=on_disk,
+        )
+        if has_images is None:
+            return frame
+        return frame[frame["flare_id"].isin(self.catalog.imaged()) == has_images].reset_index(drop=True)
 
     def images(self, flare_id: object = None, start: object = None, stop: object = None) -> pd.DataFrame:
         """Return the images of a flare, or whose interval starts in ``[start, stop)``, one row each."""
@@ -331,15 +397,19 @@ class Archive:
         return _frame(self.catalog.quarantined(run_id), _QUARANTINE_COLUMNS)
 
     def map(self, image_id: str) -> GenericMap:
-        """Return an image as a sunpy map."""
+        """Return an image as a sunpy map, with its uncertainty where the file has one.
+
+        Raises
+        ------
+        NotFound
+            If there is no such image.
+        StoreError
+            If its file is lost or damaged.
+        """
         found = self.catalog.images(image_id=image_id)
         if not found:
             raise NotFound(f"there is no image {image_id!r}", advice="see what there is with archive.images()")
-        import sunpy.map
-
-        with local_copy(join_url(self.root, found[0]["path"])) as place:
-            made: GenericMap = sunpy.map.Map(place)
-        return made
+        return read_map(join_url(self.root, found[0]["path"]))
 
     # Care -------------------------------------------------------------------------------------------------------------
 
@@ -487,7 +557,54 @@ def _days_text(days: Sequence[date]) -> str:
 def _request_row(item: Partition) -> dict[str, object]:
     kind = next(kind for kind, product in _KINDS.items() if product == item.product)
     same = ("request_id", "seq_control", "start", "stop", "n_time", "boxes", "complete", "missing", "n_bytes", "run_id")
-    return {name: getattr(item, name) for name in same} | {"kind": kind, "counts": item.counts_sum}
+    return {name: getattr(item, name) for name in same} | {
+        "kind": kind,
+        "counts": item.counts_sum,
+        "duration_s": item.attrs.get("duration_s", (item.stop - item.start) / np.timedelta64(1, "s")),
+        "rcr_max": item.attrs.get("rcr_max"),
+        **_energies(item),
+    }
+
+
+def _energies(item: Partition) -> dict[str, float]:
+    first, last = (item.attrs.get(name) for name in ("channel_start", "channel_stop"))
+    if first is None or last is None:
+        return {}
+    edges = energy_edges(item.start)
+    return {"energy_low": float(edges[int(str(first))]), "energy_high": float(edges[int(str(last))])}
+
+
+def _partition_moment(item: Partition) -> dict[str, object]:
+    missing = "" if item.complete else f", incomplete: {item.missing}"
+    row = {"what": item.product, "name": item.key, "start": item.start, "stop": item.stop}
+    detail = f"{item.n_time} bins" + (f" in {item.boxes} boxes" if item.boxes > 1 else "")
+    return row | {"detail": f"{detail}, {item.counts_sum} counts{missing}", "opened_by": _opened_by(item)}
+
+
+def _opened_by(item: Partition) -> str:
+    if item.product == "cal_spectrum":
+        return f"archive.calibration({item.key!r})"
+    if item.request_id is None:
+        return f"archive.cube({item.product!r}, {item.key!r}, {str(np.datetime64(item.day) + 1)!r})"
+    method = {"sci_pixel_sums": "pixels"}.get(item.product, item.product.removeprefix("sci_"))
+    return f"archive.{method}({item.request_id}, seq_control={item.seq_control})"
+
+
+def _flare_moment(row: Mapping[str, Any]) -> dict[str, object]:
+    known = {"class": row.get("goes_class"), "peak": f"{row['peak_counts']:g} counts"}
+    detail = ", ".join(f"{name} {value}" for name, value in known.items() if value)
+    times = {"start": row["start"], "stop": row["stop"]}
+    opened = f"archive.images({row['flare_id']!r})"
+    return {"what": "flare", "name": row["flare_id"], **times, "detail": detail, "opened_by": opened}
+
+
+def _image_moment(row: Mapping[str, Any]) -> dict[str, object]:
+    detail = f"{row['method']}, {row['energy_low']:g}-{row['energy_high']:g} keV, flare {row['flare_id']}"
+    times = {"start": row["start"], "stop": row["stop"]}
+    return {
+        "what": "image", "name": row["image_id"], **times, "detail": detail,
+        "opened_by": f"archive.map({row['image_id']!r})",
+    }  # fmt: skip
 
 
 def _calibration_row(item: Partition) -> dict[str, object]:

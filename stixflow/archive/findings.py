@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.layout import check_id, check_path
 from stixflow.archive.publishing import read_partition
-from stixflow.archive.queries import Database, between, where, with_times
+from stixflow.archive.queries import Database, between, covering, where, with_times
 from stixflow.archive.values import from_json, number, rows_of, take, to_json, to_ns
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class Findings(Database):
             if rows:
                 connection.execute(tables.flare.insert(), rows)
 
-    def flares(self, start: object = None, stop: object = None, *, flare_id: object = None) -> list[dict[str, Any]]:
-        """Return the flares whose peak lies in ``[start, stop)``, by peak; times are pandas Timestamps."""
+    def flares(
+        self, start: object = None, stop: object = None, *, flare_id: object = None, at: object = None
+    ) -> list[dict[str, Any]]:
+        """Return the flares whose peak lies in ``[start, stop)``, or that go on `at` a time, by peak."""
         table, shown, place = tables.flare, self._shown, tables.location
         query = (
             sa.select(
@@ -59,7 +61,7 @@ class Findings(Database):
             .order_by(table.c.peak, table.c.flare_id)
         )
         query = where(query, table, flare_id=None if flare_id is None else str(flare_id))
-        query = between(query, table.c.peak, start, stop)
+        query = covering(between(query, table.c.peak, start, stop), table, at)
         return [_read_flare(row) for row in self._rows(query)]
 
     def locate_flare(self, flare_id: object, location: Mapping[str, object]) -> None:
@@ -113,12 +115,19 @@ class Findings(Database):
         stop: object = None,
         *,
         image_id: str | None = None,
+        at: object = None,
     ) -> list[dict[str, Any]]:
-        """Return images of a flare, or whose interval starts in ``[start, stop)``, by start."""
+        """Return images of a flare, or whose interval starts in ``[start, stop)`` or holds a time `at`, by start."""
         table = tables.image
         query = sa.select(table).where(table.c.release == self._scope).order_by(table.c.start, table.c.image_id)
         query = where(query, table, flare_id=None if flare_id is None else str(flare_id), image_id=image_id)
-        return [_read_image(row) for row in self._rows(between(query, table.c.start, start, stop))]
+        return [_read_image(row) for row in self._rows(covering(between(query, table.c.start, start, stop), table, at))]
+
+    def imaged(self) -> set[str]:
+        """Return the names of the flares that have images."""
+        table = tables.image
+        query = sa.select(table.c.flare_id).where(table.c.release == self._scope, table.c.flare_id.is_not(None))
+        return {row["flare_id"] for row in self._rows(query.distinct())}
 
     def totals(self) -> dict[str, int]:
         """Return how many files, quarantined pieces, published flares and images there are."""

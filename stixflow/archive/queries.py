@@ -66,6 +66,13 @@ def between(query: sa.Select[Any], column: sa.Column[Any], start: object, stop: 
     return query
 
 
+def covering(query: sa.Select[Any], table: sa.Table, moment: object) -> sa.Select[Any]:
+    """Choose the rows whose ``[start, stop)`` holds a moment; all of them where it is None."""
+    if moment is None:
+        return query
+    return query.where(table.c.start <= to_ns(moment), table.c.stop > to_ns(moment))
+
+
 def columns(value: Any) -> dict[str, Any]:
     return {item.name: getattr(value, item.name) for item in fields(value)}
 
