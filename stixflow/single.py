@@ -16,6 +16,7 @@ from stixflow.errors import InputFileError, NotFound, UsageError
 from stixflow.fits import read_level1
 from stixflow.flares import BackgroundNeed, ImagingWindow, choose_background, imaging_window
 from stixflow.imaging import SourceImages, image_flare, image_source, write_cube, write_map
+from stixflow.imaging.earth_view import earth_view
 from stixflow.imaging.metadata import source_rows
 from stixflow.imaging.reconstruction import find_method
 from stixflow.imaging.source import Selection
@@ -40,6 +41,8 @@ class MapsWanted:
     output: Path = Path()
     has_cubes: bool = False
     """Whether each method gets a cube of all its maps, too."""
+    has_earth_views: bool = False
+    """Whether each map is written as the Earth sees it, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +159,7 @@ def _image(
         for index in range(stack.sizes["image"])
     ]
     cubes, no_cubes = _cubes(source, inputs, wanted.output) if wanted.has_cubes else ([], [])
+    views, no_views = _earth_views(source, inputs, images) if wanted.has_earth_views else ([], [])
     first = images[0]
     remarks = [] if inputs.background is not None or not inputs.background_reason else [inputs.background_reason]
     return {
@@ -169,9 +173,10 @@ def _image(
         },
         "pointing": source.pointing.source if source.pointing else None,
         "background": {"name": inputs.background_name or None, "reason": inputs.background_reason or None},
-        "warnings": [*source.warnings, *remarks, *no_cubes],
+        "warnings": [*source.warnings, *remarks, *no_cubes, *no_views],
         "images": images,
         "cubes": cubes,
+        "earth_views": views,
         "left_out": [
             {"time_range": str(when), "energy_keV": list(band), "reason": reason} for (when, band), reason in left_out
         ],
@@ -264,6 +269,27 @@ def _write(source: SourceImages, number: int, index: int, inputs: _Inputs, outpu
         "visibility_snr": float(one["visibility_snr"]),
         "sources": source_rows([item for item in found if item.image == index]),
     }
+
+
+def _earth_views(
+    source: SourceImages, inputs: _Inputs, images: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """Write every map as the Earth sees it beside the map; the paths, and why there is none."""
+    from astropy.io import fits
+
+    paths, problems = [], []
+    maps = ((stack, index) for stack in source.images for index in range(stack.sizes["image"]))
+    for (stack, index), image in zip(maps, images, strict=True):
+        path = Path(image["path"]).with_name(f"{Path(image['path']).stem}_earth.fits")
+        try:
+            data, header = earth_view(stack, index)
+        except NotFound as error:
+            problems.append(f"no view from the Earth: {error}")
+            continue
+        header.update(inputs.cards)
+        fits.PrimaryHDU(data, header).writeto(path, overwrite=True, checksum=True)
+        paths.append(str(path))
+    return paths, list(dict.fromkeys(problems))
 
 
 def _cubes(source: SourceImages, inputs: _Inputs, output: Path) -> tuple[list[str], list[str]]:

@@ -230,6 +230,11 @@ def test_a_flare_of_an_archive(processed: Path, tmp_path: Path, capsys: pytest.C
     assert len(shapes) == 2
     assert sum(times for times, *_ in shapes) == len(uneven["images"])
     assert {shape[1:] for shape in shapes} == {(1, 33, 33)}
+    code, views, _ = image(capsys, *place, "--energy-range", "4-10", "--earth")
+    assert code == 0
+    (view,) = views["earth_views"]
+    assert fits.getheader(view)["FLARE_ID"] == flare
+    assert fits.getheader(view)["HGLN_OBS"] == 0.0
     code, series, _ = image(capsys, *place, "--energy-range", "4-10", "--cadence", "60", "--uncertainty", "3", "--cube")
     assert code == 0
     assert len(series["images"]) > 2

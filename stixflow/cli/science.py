@@ -130,6 +130,7 @@ def _image(options: argparse.Namespace) -> int:
         options.uncertainty,
         Path(options.output),
         options.cube,
+        options.earth,
     )
     if options.flare:
         payload = image_archived(open_named(options), options.flare, wanted, time_range=time_range)
@@ -171,7 +172,7 @@ def _image_text(payload: Mapping[str, Any]) -> str:
         f"visibilities {image['visibility_snr']:.1f} sigma"
         for image in payload["images"]
     ]
-    lines += payload["cubes"]
+    lines += [*payload["cubes"], *payload["earth_views"]]
     lines += [
         f"left out: {one['time_range']} {one['energy_keV'][0]:g}-{one['energy_keV'][1]:g} keV: {one['reason']}"
         for one in payload["left_out"]
@@ -259,6 +260,9 @@ def add_image(commands: Any) -> None:
         "--cube",
         action="store_true",
         help="also cubes: one of each method where every time has every energy, else one for each energy range",
+    )
+    parser.add_argument(
+        "--earth", action="store_true", help="also every map as the Earth sees it, to lie over images of AIA or HMI"
     )
     parser.add_argument("--size", type=whole, default=129, help="pixels a side (default: %(default)s)")
     parser.add_argument("--pixel", type=positive, default=2.0, help="pixel size in arcsec (default: %(default)s)")

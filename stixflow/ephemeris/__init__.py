@@ -12,7 +12,13 @@ from stixflow.ephemeris.attitude import (
 )
 from stixflow.ephemeris.clock import read_clock
 from stixflow.ephemeris.coordinates import hpc_to_stix, stix_to_hpc
-from stixflow.ephemeris.heliographic import SolarPlace, heliographic_to_hpc, hpc_to_heliographic, place_on_sun
+from stixflow.ephemeris.heliographic import (
+    SolarPlace,
+    earth_observer,
+    heliographic_to_hpc,
+    hpc_to_heliographic,
+    place_on_sun,
+)
 from stixflow.ephemeris.keywords import observer_keywords
 from stixflow.ephemeris.position import Position, distance_au, position
 from stixflow.ephemeris.spice import Kernels
@@ -28,6 +34,7 @@ __all__ = [
     "average_pointing",
     "distance_au",
     "earth_delay",
+    "earth_observer",
     "heliographic_to_hpc",
     "hpc_to_heliographic",
     "hpc_to_stix",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.ephemeris.ancillary import R_SUN_M
+from stixflow.ephemeris.ancillary import R_SUN_M, apparent_radius
 from stixflow.ephemeris.attitude import Observer
 from stixflow.ephemeris.orbit import AU_M, carrington_of_earth, earth, solar_pole, times_of
 from stixflow.ephemeris.position import Position
@@ -125,6 +125,13 @@ def hpc_to_heliographic(hpc: ArrayLike, seen_from: Position | Observer) -> Float
 
 def _place_of(observer: Position | Observer) -> FloatArray:
     return _cartesian(observer.distance_m, observer.hgln_deg, observer.hglt_deg)
+
+
+def earth_observer(time: object) -> Observer:
+    """Place of the Earth at a time: longitude 0 by definition, low-precision formula."""
+    x, _, z = np.moveaxis(_earth_heeq(times_of(time)), -1, 0)
+    distance = float(np.hypot(x, z))
+    return Observer(distance, 0.0, float(np.rad2deg(np.arctan2(z, x))), float(apparent_radius(distance)))
 
 
 def _cartesian(distance: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike) -> FloatArray:

@@ -47,7 +47,7 @@ def observer_keywords(observer: Observer, time: str) -> dict[str, Any]:
         cards |= {f"{name}{axis}_OBS": (float(value), "[m]") for axis, value in zip("XYZ", xyz, strict=True)}
     speed = radial_velocity(observer, time)
     if speed is not None:
-        cards["OBS_VR"] = (speed, "[m/s] away from the Sun, of the built-in orbit")
+        cards["OBS_VR"] = (speed, "[m/s] away from the Sun, built-in orbit")
     return cards | {"SUN_TIME": (observer.distance_m / _LIGHT_SPEED_M_S, "[s] from the Sun to the spacecraft")}
 
 

@@ -60,7 +60,7 @@ _METHOD_KEYWORDS = {
     "systematic": ("SYSERR", "relative systematic error"),
     "request_id": ("REQ_ID", "request of the pixel data"),
     "bin_shift": ("BINSHIFT", "one-bin shift: none, corrected or possible"),
-    "spice_mk": ("SPICE_MK", "SPICE meta kernel of the ephemeris"),
+    "spice_mk": ("SPICE_MK", "SPICE meta kernel"),
 }
 _IMAGE_KEYWORDS = {
     "energy_low": ("ENERGY_L", "[keV] lower edge of the energies"),

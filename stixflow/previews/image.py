@@ -116,7 +116,7 @@ def _title(header: Mapping[str, Any]) -> str:
     method = str(header.get("ALG_USED", header.get("METHOD", "")))
     when = str(header.get("DATE-BEG", header.get("DATE-OBS", "")))[:19].replace("T", " ")
     lasts = f"+{_seconds(header):.0f} s" if _seconds(header) else ""
-    return "   ".join(part for part in (method, band, f"{when} {lasts}".strip()) if part)
+    return "  ".join(part for part in (method, band, f"{when} {lasts}".strip()) if part)
 
 
 def _seconds(header: Mapping[str, Any]) -> float:
@@ -212,7 +212,7 @@ def draw_image(
     draw_locator(axes, image.observer)
     axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
     axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
-    axes.set_title(image.title, loc="left", fontsize=9.5, color=look.ink)
+    axes.set_title(image.title, loc="left", fontsize=9, color=look.ink)
     axes.locator_params(nbins=5)
     powers = ScalarFormatter(useMathText=True)
     powers.set_powerlimits((-2, 4))

@@ -51,9 +51,9 @@ def test_pixels_lie_where_the_header_says() -> None:
     degrees = WCS(plain).all_pix2world(columns, rows, 0)
     expected = [np.where(value > 180, value - 360, value) * 3600 for value in degrees]
     np.testing.assert_allclose([x, y], expected, rtol=0, atol=0.01)
-    assert image.title == "4–10 keV   2022-11-09 00:50:00"
+    assert image.title == "4–10 keV  2022-11-09 00:50:00"
     known = HEADER | {"DATE-BEG": "2022-11-09T00:50:00.000", "DATE-END": "2022-11-09T00:51:30.000"}
-    assert SkyImage.of_header(np.zeros((40, 65)), known).title == "4–10 keV   2022-11-09 00:50:00 +90 s"
+    assert SkyImage.of_header(np.zeros((40, 65)), known).title == "4–10 keV  2022-11-09 00:50:00 +90 s"
 
 
 def test_a_rotation_angle_means_the_same_as_its_matrix() -> None:

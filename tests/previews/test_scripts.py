@@ -96,4 +96,4 @@ def test_the_animation_script_runs(real_preview: Preview, tmp_path: Path, monkey
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["moves.gif", "overlay.png"]
     read = read_images([tmp_path / "m1.fits"])[0]
     assert read.peak_xy() == pytest.approx(real_preview.images[1].peak_xy(), abs=1e-6)
-    assert read.title.startswith("CLEAN   4–10 keV")
+    assert read.title.startswith("CLEAN  4–10 keV")
