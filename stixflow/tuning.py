@@ -100,7 +100,7 @@ def _problems(found: Mapping[str, Any]) -> list[str]:
     for name, value in found.get("fanout", {}).items():
         if name not in _FANOUT:
             problems.append(f"fanout.{name} is unknown")
-        elif not isinstance(value, (int, _FANOUT[name])) or isinstance(value, bool) or value <= 0:
+        elif type(value) not in (int, _FANOUT[name]) or value <= 0:
             problems.append(f"fanout.{name} is {value!r}, not a number above zero")
     for product, values in found.get("layout", {}).items():
         problems += [f"layout.{product}{text}" for text in _layout_problems(product, values)]

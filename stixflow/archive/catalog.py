@@ -7,6 +7,7 @@ pointer in one transaction, if nobody else has moved it since; the same move bac
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import EllipsisType
 from typing import Any
@@ -67,6 +68,10 @@ class Catalog(Runs, Inputs, Findings):
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Make what is written in a ``with`` block one transaction: see `tables.together`."""
+        return tables.together(self._engine)
 
     def stage(self, partition: Partition) -> int:
         """Record a written store that readers do not see yet, and return its id; the same store again keeps its id."""

@@ -360,7 +360,7 @@ def _connected(engine: sa.Engine) -> sa.Connection:
 
 @contextmanager
 def together(engine: sa.Engine) -> Iterator[None]:
-    """Make all that this thread reads and writes in a ``with`` block one transaction: one commit, one wait for the disk.
+    """Make all that this thread reads and writes in a ``with`` block one transaction: one commit, one wait for a disk.
 
     Other writers wait for its end, so nothing slow belongs into it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from stixflow.errors import UsageError
 from stixflow.time import to_utc
 
 _TIME = "ns since 1970"
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 
 
 def to_ns(value: object) -> int:
@@ -63,6 +65,11 @@ def number(value: object) -> float | None:
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, (np.ndarray, list, tuple)):

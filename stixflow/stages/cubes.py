@@ -11,7 +11,7 @@ from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.months import join_months
 from stixflow.stages.official import choose, count_built, file_has_more, is_official, names_of, shrinks_for
-from stixflow.stages.run import Run
+from stixflow.stages.run import Run, gathered
 from stixflow.time import ANCHOR_CLOCK
 
 NOTHING_INSIDE = "cubes without a bin inside"
@@ -27,16 +27,19 @@ def build_cubes(run: Run) -> None:
     todo = [job for job, _ in stale]
     sets = {(job.product, job.key): items for job, items in stale}
     everything = _by_partition(run)
-    for job, built in run.fan_out("cubes", jobs.build, todo, lambda job: f"{job.product} {job.key}"):
-        label = f"{job.product} {job.key}"
-        if built is None:
-            run.archive.catalog.mark_done(NOTHING_INSIDE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
-            run.skip("cubes", label, f"its {'files' if job.official else 'packets'} hold no bin of it")
-        elif reason := file_has_more(run.before(job.product, job.key), job, built):
-            run.archive.catalog.mark_done(FILE_HAS_MORE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
-            run.skip("cubes", label, reason)
-        elif _publish(run, job, built, sets[job.product, job.key]):
-            count_built(run, everything[job.product, job.key], sets[job.product, job.key], built.official)
+    ended = run.fan_out("cubes", jobs.build, todo, lambda job: f"{job.product} {job.key}")
+    for some in gathered(ended):
+        with run.archive.catalog.together():
+            for job, built in some:
+                label = f"{job.product} {job.key}"
+                if built is None:
+                    run.archive.catalog.mark_done(NOTHING_INSIDE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
+                    run.skip("cubes", label, f"its {'files' if job.official else 'packets'} hold no bin of it")
+                elif reason := file_has_more(run.before(job.product, job.key), job, built):
+                    run.archive.catalog.mark_done(FILE_HAS_MORE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
+                    run.skip("cubes", label, reason)
+                elif _publish(run, job, built, sets[job.product, job.key]):
+                    count_built(run, everything[job.product, job.key], sets[job.product, job.key], built.official)
     join_months(run)
 
 

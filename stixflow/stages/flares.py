@@ -10,7 +10,7 @@ from stixflow.archive import Partition
 from stixflow.archive.layout import day_key
 from stixflow.ephemeris import distance_au
 from stixflow.provenance import input_digest
-from stixflow.stages.run import Run
+from stixflow.stages.run import Run, gathered
 from stixflow.time import TimeRange
 
 AU_M = 149_597_870_700.0
@@ -24,11 +24,13 @@ def find_flares(run: Run) -> None:
     catalog = run.archive.catalog
     todo = plan_days(run)
     digests = {job.partition_id: digest for job, digest in todo}
-    for job, found in run.fan_out(_STAGE, jobs.detect, [job for job, _ in todo], lambda job: job.day):
-        catalog.replace_flares(job.partition_id, found.flares)
-        catalog.mark_done(_STAGE, {str(job.partition_id): digests[job.partition_id]}, run_id=run.run_id)
-        run.counts["flares"] += len(found.flares)
-        run.counts["days_searched"] += 1
+    for some in gathered(run.fan_out(_STAGE, jobs.detect, [job for job, _ in todo], lambda job: job.day)):
+        with catalog.together():
+            for job, found in some:
+                catalog.replace_flares(job.partition_id, found.flares)
+                catalog.mark_done(_STAGE, {str(job.partition_id): digests[job.partition_id]}, run_id=run.run_id)
+                run.counts["flares"] += len(found.flares)
+                run.counts["days_searched"] += 1
 
 
 def plan_days(run: Run) -> list[tuple[jobs.DetectJob, str]]:

@@ -14,7 +14,7 @@ from stixflow.errors import NotFound, UsageError
 from stixflow.flares import BackgroundNeed, Candidates
 from stixflow.jobs.kept import kept_of
 from stixflow.provenance import input_digest
-from stixflow.stages.run import Run
+from stixflow.stages.run import Run, gathered
 from stixflow.time import TimeRange
 
 ENERGY_RANGES = ((4.0, 10.0), (16.0, 28.0))
@@ -31,11 +31,13 @@ def make_images(run: Run) -> None:
     _forget_lost_flares(run)
     todo = plan_images(run)
     digests = {job.flare_id: digest for job, digest in todo}
-    for job, result in _imaged(run, [job for job, _ in todo]):
-        if isinstance(result, jobs.NotImaged):
-            run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
-        else:
-            _record(run, job, result, digests[job.flare_id])
+    for some in gathered(_imaged(run, [job for job, _ in todo])):
+        with run.archive.catalog.together():
+            for job, result in some:
+                if isinstance(result, jobs.NotImaged):
+                    run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
+                else:
+                    _record(run, job, result, digests[job.flare_id])
 
 
 def plan_images(run: Run) -> list[tuple[jobs.ImageJob, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,6 +250,25 @@ def clock_of(kernels: Sequence[str]) -> Clock:
     from stixflow.ephemeris import read_clock
 
     return read_clock(kernels)
+
+
+_MOST_TOGETHER = 32
+_BREAK_S = 0.2
+
+
+def gathered(ended: Iterable[Value]) -> Iterator[list[Value]]:
+    """Yield what has ended several at a time, to be written in one transaction; what came after a break at once."""
+    some: list[Value] = []
+    before = time.monotonic()
+    for one in ended:
+        some.append(one)
+        now = time.monotonic()
+        if len(some) >= _MOST_TOGETHER or now - before > _BREAK_S:
+            yield some
+            some, now = [], time.monotonic()
+        before = now
+    if some:
+        yield some
 
 
 def timed(run: Run, name: str, stage: Callable[[], None]) -> Callable[[], None]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -470,3 +471,33 @@ class CatalogMachine(RuleBasedStateMachine):
 
 CatalogMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 TestCatalogMachine = CatalogMachine.TestCase
+
+
+class TestTogether:
+    def test_all_or_nothing_for_others(self, catalog: Catalog, url: str) -> None:
+        other = Catalog(url)
+
+        def fail() -> None:
+            with catalog.together():
+                catalog.mark_done("stage", {"item": "digest"}, run_id="R1")
+                assert catalog.done("stage") == {"item": "digest"}
+                assert other.done("stage") == {}
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        assert catalog.done("stage") == {}
+
+    def test_what_fails_inside_is_taken_back_alone(self, catalog: Catalog) -> None:
+        with catalog.together():
+            catalog.mark_done("stage", {"one": "1"}, run_id="R1")
+            with pytest.raises(NotFound):
+                catalog.replace_flares(1234, [])
+            catalog.mark_done("stage", {"two": "2"}, run_id="R1")
+        assert catalog.done("stage") == {"one": "1", "two": "2"}
+
+    def test_a_thread_of_its_own_is_not_part_of_it(self, catalog: Catalog) -> None:
+        with catalog.together():
+            catalog.mark_done("stage", {"one": "1"}, run_id="R1")
+            with ThreadPoolExecutor(1) as threads:
+                assert threads.submit(catalog.done, "stage").result() == {}

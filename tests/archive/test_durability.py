@@ -27,7 +27,7 @@ def run(delivery: Path, root: Path, kind: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["failed"] == []
-    assert found["commits"] > 20
+    assert found["commits"] > 10
     assert found["pointers"] > 20
     return found
 

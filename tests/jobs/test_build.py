@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,8 +150,8 @@ def test_an_ephemeris_knows_its_distance(delivery: Path, tmp_path: Path) -> None
 def test_a_new_store_that_does_not_verify_is_an_error(
     packets: Packets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(url: str, datasets: Sequence[xr.Dataset]) -> StoreRecord:
-        record = write_store(url, datasets)
+    def lose(url: str, datasets: Sequence[xr.Dataset], **more: Any) -> StoreRecord:
+        record = write_store(url, datasets, **more)
         next(Path(url).rglob("counts/c.*")).unlink()
         return record
 

@@ -290,7 +290,7 @@ def test_a_map_that_was_removed_is_made_again(archive_copy: Path, processed: Pat
 # Two runs at once ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "call"), [("register_file", 2), ("stage", 2), ("publish", 1), ("publish", 5)])
+@pytest.mark.parametrize(("method", "call"), [("register_file", 2), ("together", 1), ("together", 2), ("together", 4)])
 def test_two_runs_at_once_publish_everything_once(
     delivery: Path, processed: Path, tmp_path: Path, method: str, call: int
 ) -> None:
