@@ -33,7 +33,8 @@ def build_cubes(run: Run) -> None:
             for job, built in some:
                 label = f"{job.product} {job.key}"
                 if built is None:
-                    run.archive.catalog.mark_done(NOTHING_INSIDE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
+                    digest = packets_digest(job.inputs)
+                    run.archive.catalog.mark_done(NOTHING_INSIDE, {label: digest}, run_id=run.run_id)
                     run.skip("cubes", label, f"its {'files' if job.official else 'packets'} hold no bin of it")
                 elif reason := file_has_more(run.before(job.product, job.key), job, built):
                     run.archive.catalog.mark_done(FILE_HAS_MORE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
