@@ -193,8 +193,10 @@ def fit_image(fits: Fits, grid: Grid) -> FloatArray:
 
     The positions of the fits are taken from the middle of the map.
     """
-    plain = Grid(grid.shape, grid.pixel)
-    return np.stack([source_image(fits.sources(i), plain) for i in range(len(fits.values))])
+    plain, maps = Grid(grid.shape, grid.pixel), np.empty((len(fits.values), *grid.shape))
+    for i, out in enumerate(maps):
+        out[...] = source_image(fits.sources(i), plain)
+    return maps
 
 
 class _Model(NamedTuple):

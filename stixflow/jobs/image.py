@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,7 +156,18 @@ def _write(job: ImageJob, located: _Located, source: SourceImages) -> Imaged:
         for index in range(stack.sizes["image"])
     ]
     open_files(job.root).write(files)
-    return Imaged(tuple(rows), located.row, located.skipped)
+    astray = [text for stack in source.images for text in _not_converged(stack)]
+    told = "; ".join((*filter(None, [located.row["warnings"]]), *astray))
+    return Imaged(tuple(rows), {**located.row, "warnings": told}, located.skipped)
+
+
+def _not_converged(stack: xr.Dataset) -> Iterator[str]:
+    """Maps that do not meet the stop rule of their method."""
+    if "converged" not in stack:
+        return
+    for index in np.flatnonzero(~stack["converged"].to_numpy()).tolist():
+        band = _band((float(stack["energy_low"][index]), float(stack["energy_high"][index])))
+        yield f"the {stack.attrs['method']} map of {band} has not converged: do not trust it"
 
 
 def open_box(url: str, time: np.datetime64 | None = None) -> xr.Dataset:

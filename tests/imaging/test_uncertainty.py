@@ -22,6 +22,7 @@ from stixflow.imaging import (
     uncertainty,
     visibilities,
 )
+from stixflow.imaging.uncertainty import flux_error
 from stixflow.instrument import detectors, subcollimators
 
 from .conftest import PixelsMaker
@@ -82,3 +83,19 @@ def test_too_few_realisations_and_unknown_errors_are_refused() -> None:
         uncertainty(_data(), GRID, "bp", realisations=1)
     with pytest.raises(ImagingError, match="not known"):
         uncertainty(from_arrays(U, V, np.ones(24)), GRID, "bp")
+
+
+def test_the_flux_of_the_counts_has_noise_and_what_strays_is_counted() -> None:
+    vis = source_visibilities([Gaussian(8.0, 6.0, -4.0, 14.0)], U, V)[None]
+    columns = "image", "visibility", "column"
+    data = from_arrays(U, V, vis, np.full(vis.shape, 1e-3)).assign(
+        total_flux=("image", [8.0]), rate_sigma=(columns, np.full((1, U.size, 4), 0.2)),
+        transmission=(columns[:2], np.full((1, U.size), 0.25)),
+    )  # fmt: skip
+    assert flux_error(data)[0] == pytest.approx(0.2 * 2 / np.sqrt(U.size))
+    found = uncertainty(data, Grid(17, 8.0), MemGE(), realisations=40)
+    assert found["not_converged"].item() == 0
+    total = float(np.sqrt((found["uncertainty"] ** 2).sum())) * 64.0
+    assert total > 0.3 * flux_error(data)[0]  # that of the visibilities alone is a hundred times less
+    assert uncertainty(data, Grid(17, 8.0), MemGE(max_iterations=1), realisations=4)["not_converged"].item() == 4
+    assert "not_converged" not in uncertainty(data, Grid(17, 8.0), "bp", realisations=2)

@@ -15,6 +15,7 @@ from example_delivery import DAYS, PEAK, POSITION
 from stixflow import jobs
 from stixflow.archive import open_archive
 from stixflow.errors import ImagingError
+from stixflow.imaging import MemGE, reconstruction
 
 BANDS = ((4.0, 10.0), (16.0, 28.0))
 
@@ -174,3 +175,14 @@ def test_maps_of_a_fit_say_what_was_fitted(job: jobs.ImageJob, tmp_path: Path) -
 def test_a_lost_store_is_an_error_not_an_empty_image(job: jobs.ImageJob, tmp_path: Path) -> None:
     with pytest.raises((ImagingError, RuntimeError, OSError)):
         jobs.image(replace(job, pixels=str(tmp_path / "nowhere.zarr")))
+
+
+def test_a_map_that_has_not_converged_is_told(job: jobs.ImageJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(reconstruction._METHODS, "mem_ge", lambda: MemGE(max_iterations=1))
+    made = jobs.image(replace(job, methods=("mem_ge", "bp")))
+    assert made.location["warnings"].count("the mem_ge map of 4-10 keV has not converged") == 1
+    assert "bp" not in made.location["warnings"]
+    (row,) = [row for row in made.images if (row["method"], row["energy_low"]) == ("mem_ge", 4.0)]
+    header = fits.getheader(Path(job.root) / row["path"])
+    assert header["CONVERGD"] is False
+    assert header["DUAL_GAP"] > 0
