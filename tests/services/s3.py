@@ -31,6 +31,8 @@ class Bucket:
     """Which requests, by method and path, are answered by an error of the service."""
     status: str = "403 Forbidden"
     delay_s: float = 0.0
+    sent: int = 0
+    """Bytes of the answers."""
 
     @contextmanager
     def counted(self) -> Iterator[Counter[str]]:
@@ -64,13 +66,17 @@ class _Counting:
             code = "AccessDenied" if self.bucket.status.startswith("403") else "SlowDown"
             start(self.bucket.status, [("Content-Type", "application/xml")])
             return [f"<Error><Code>{code}</Code><Message>{self.bucket.status}</Message></Error>".encode()]
-        answer: Answer = self.application(environ, start)
-        return answer
+        return self.sending(self.application(environ, start))
+
+    def sending(self, answer: Answer) -> Answer:
+        for part in answer:
+            self.bucket.sent += len(part)
+            yield part
 
 
-@pytest.fixture(scope="session")
-def _server() -> Iterator[Bucket]:
-    pytest.importorskip("moto.server", reason="needs moto[server]")
+@contextmanager
+def serving() -> Iterator[Bucket]:
+    """Serve buckets for a ``with`` block, and let every S3 client of this process find them."""
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -97,15 +103,27 @@ def _server() -> Iterator[Bucket]:
     thread.join()
 
 
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Bucket]:
+    pytest.importorskip("moto.server", reason="needs moto[server]")
+    with serving() as bucket:
+        yield bucket
+
+
 _made = iter(range(10_000))
 
 
 @pytest.fixture
 def s3(_server: Bucket) -> Bucket:
     """Return a fresh bucket with nothing in it."""
+    return fresh(_server)
+
+
+def fresh(server: Bucket) -> Bucket:
+    """Make a bucket with nothing in it the one that `url` names."""
     import s3fs
 
     name = f"{BUCKET}-{os.getpid()}-{next(_made)}"
     s3fs.S3FileSystem().mkdir(name)
-    _server.url = f"s3://{name}"
-    return _server
+    server.url = f"s3://{name}"
+    return server
