@@ -180,7 +180,7 @@ def _check_code(client: Any) -> None:
         address, version = next(iter(there.items()))
         raise ConnectionError(
             f"{len(there)} workers run other code, as {address}: {version}. Expected: {here}, as this process. "
-            "Do: start them from the same environment or image"
+            "Do: start them again, from the same environment or image"
         )
 
 

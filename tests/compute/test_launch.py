@@ -303,7 +303,7 @@ class TestAddress:
         with running_scheduler(1) as (address, _):
             monkeypatch.setattr("stixflow.provenance.code_version", lambda: "0.0+other")
             with (
-                pytest.raises(ConnectionError, match=r"1 workers run other code.*same environment"),
+                pytest.raises(ConnectionError, match=r"1 workers run other code.*start them again"),
                 open_cluster(scheduler=address),
             ):
                 pytest.fail("they cannot work together")
