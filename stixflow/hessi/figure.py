@@ -29,7 +29,7 @@ def rate_figure(
     *,
     size: tuple[float, float] = (11.0, 4.4),
 ) -> Figure:
-    """Draw count rates over time.
+    """Draw count rates over time, with gaps where the anomaly switches the detectors off.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ def rate_figure(
         If the summary holds no rates, or no band inside a range.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     data = summary.get("data")
@@ -55,15 +56,19 @@ def rate_figure(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     times = utc_of_ut(data["time"])
+    is_off = is_flagged(summary, SAA_FLAGS) & (data["countrate"] == 0).all(axis=1)
     for i, energies in enumerate(bands):
-        rate = _band(summary, data["countrate"], energies)
+        rate = np.where(is_off, np.nan, _band(summary, data["countrate"], energies))
         name = f"{energies[0]:g}-{energies[1]:g} keV"
         axes.step(times, rate, where="post", color=_COLOURS[i % len(_COLOURS)], lw=0.8, label=name)
     _shade(axes, summary, data["time"])
     if flares is not None:
         _mark(axes, flares)
     axes.set(ylabel="counts / s", xlabel="UTC", xlim=(times[0], times[-1] + np.timedelta64(4, "s")))
-    axes.legend(frameon=False, fontsize="small")
+    locator = AutoDateLocator(minticks=5, maxticks=11)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.005, 1.0), borderaxespad=0.0)
     return figure
 
 
@@ -88,4 +93,6 @@ def _mark(axes: Axes, flares: FlareList) -> None:
         start, stop = utc_of_ut(flare["bck_time"])
         axes.plot([start, stop], [flare["bck_countrate"]] * 2, color=_BACKGROUND, lw=3)
         peak = utc_of_ut(flare["peak_time"])
-        axes.plot([peak, peak], [0, 1], transform=axes.get_xaxis_transform(), color=_BACKGROUND, lw=0.7, ls=":")
+        axes.plot(
+            [peak, peak], [0, 1], transform=axes.get_xaxis_transform(), color=_BACKGROUND, lw=0.6, ls=":", zorder=0.5
+        )

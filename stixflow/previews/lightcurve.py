@@ -21,6 +21,8 @@ LABELLED_FLARES = 14
 BAND_EDGES = (4.0, 10.0, 15.0, 25.0, 50.0, 84.0)
 """Energies of the quick-look light curves, keV."""
 _GAP_BINS = 1.5
+_LABEL_WIDTH = 0.015
+"""Of the name of a flare, as a part of the light curve."""
 _SMOOTHED_BELOW_S = 8.0
 
 
@@ -58,7 +60,9 @@ def draw_lightcurve(
     _draw_regime(axes, lightcurve, look)
     without = flares is None or flares.empty
     if flares is not None and not without:
-        _draw_flares(axes, flares, look)
+        times = lightcurve["time"].to_numpy()
+        apart = (times[-1] - times[0]) * _LABEL_WIDTH if len(times) else np.timedelta64(0, "s")
+        _draw_flares(axes, flares, look, pd.Timedelta(apart))
     _finish(axes, lightcurve, look, title, unlabelled=without)
 
 
@@ -136,10 +140,10 @@ def _draw_regime(axes: Axes, lightcurve: xr.Dataset, look: Theme) -> None:
         )
 
 
-def _draw_flares(axes: Axes, flares: pd.DataFrame, look: Theme) -> None:
+def _draw_flares(axes: Axes, flares: pd.DataFrame, look: Theme, apart: pd.Timedelta) -> None:
     for start, stop in zip(flares["start"], flares["stop"], strict=True):
         axes.axvspan(start, stop, color=look.accent, alpha=0.13, linewidth=0)
-    for _, flare in _brightest(flares).iterrows():
+    for _, flare in _named(flares, apart).iterrows():
         axes.annotate(
             _flare_label(flare),
             xy=(flare["peak"], 1.0),
@@ -155,10 +159,14 @@ def _draw_flares(axes: Axes, flares: pd.DataFrame, look: Theme) -> None:
         )
 
 
-def _brightest(flares: pd.DataFrame) -> pd.DataFrame:
-    if len(flares) <= LABELLED_FLARES or "peak_counts" not in flares:
-        return flares.head(LABELLED_FLARES)
-    return flares.nlargest(LABELLED_FLARES, "peak_counts")
+def _named(flares: pd.DataFrame, apart: pd.Timedelta) -> pd.DataFrame:
+    """The brightest flares whose names fit: at most so many, and none nearer to another than the width of a name."""
+    ordered = flares.sort_values("peak_counts", ascending=False) if "peak_counts" in flares else flares
+    chosen: list[int] = []
+    for row, peak in enumerate(ordered["peak"]):
+        if len(chosen) < LABELLED_FLARES and all(abs(peak - ordered["peak"].iloc[one]) >= apart for one in chosen):
+            chosen.append(row)
+    return ordered.iloc[sorted(chosen)]
 
 
 def _flare_label(flare: pd.Series) -> str:

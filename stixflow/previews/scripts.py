@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from string import Template
 
 import stixflow
@@ -16,7 +17,7 @@ from stixflow.time import iso
 
 @dataclass(frozen=True, slots=True)
 class ScriptFiles:
-    """Names of the files that a script reads; without folder, they lie beside it."""
+    """Names of the files that a script reads; without folder, they lie beside it (in IDL always)."""
 
     pixels: str
     """Level-1 pixel data."""
@@ -78,8 +79,8 @@ def idl_script(
     }  # fmt: skip
     return _fill(
         "preview.pro.txt",
-        signal=files.pixels,
-        background=files.background,
+        signal=Path(files.pixels).name,
+        background=Path(files.background).name,
         start=iso(shown.time_range.start),
         stop=iso(shown.time_range.stop),
         pointing=point.source,

@@ -22,6 +22,19 @@ def test_what_the_plot_shows(tmp_path):
     assert (tmp_path / "rates.png").stat().st_size > 5000
 
 
+def test_detectors_that_are_off_leave_a_gap():
+    rates = np.full((900, 9), 2.0)
+    rates[300:350] = 0.0
+    summary = make_summary(1017878400.0, rates, flags={"SAA passage": np.arange(900) // 100 == 3})
+    axes = rate_figure(summary).axes[0]
+    rate = axes.lines[0].get_ydata()
+    assert np.flatnonzero(np.isnan(rate)).tolist() == list(range(300, 350))
+    assert rate[350] > 0
+    figure = axes.figure
+    figure.canvas.draw()
+    assert "2011-Apr-04" in axes.xaxis.get_offset_text().get_text()
+
+
 def test_what_cannot_be_drawn():
     with pytest.raises(NotFound):
         rate_figure(ObservingSummary())

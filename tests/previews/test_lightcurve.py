@@ -44,6 +44,15 @@ def test_only_the_brightest_are_named(lightcurve: xr.Dataset) -> None:
     assert sorted(text.get_text() for text in axes.texts) == [f"01:{minute}" for minute in range(17, 31)]
 
 
+def test_names_do_not_lie_over_each_other(lightcurve: xr.Dataset) -> None:
+    """Of two flares within 1.5 % of the curve, 36 s, only the brighter is named."""
+    peaks = pd.to_datetime(["2022-03-01T01:10:00", "2022-03-01T01:10:30", "2022-03-01T01:11:10"])
+    close = pd.DataFrame({"start": peaks, "peak": peaks, "stop": peaks, "peak_counts": [10, 30, 20]})
+    close["goes_class"] = ["A1", "A3", "A2"]
+    axes = lightcurve_figure(lightcurve, close).axes[0]
+    assert sorted(text.get_text() for text in axes.texts) == ["A2 01:11", "A3 01:10"]
+
+
 @pytest.mark.parametrize("bins", [0, 1, 2])
 def test_a_nearly_empty_curve_can_be_drawn(bins: int, lightcurve: xr.Dataset, flares: pd.DataFrame) -> None:
     figure = lightcurve_figure(lightcurve.isel(time=slice(bins)), flares.head(0), theme="dark")

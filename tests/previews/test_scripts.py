@@ -45,7 +45,7 @@ def test_the_python_script_makes_the_same_maps(real_preview: Preview, files: Scr
 
 
 def test_the_idl_script_has_every_input(real_preview: Preview) -> None:
-    short = ScriptFiles("signal.fits", "place.fits", "quiet.fits")
+    short = ScriptFiles("/data/signal.fits", "/data/place.fits", "quiet.fits")
     text = idl_script(real_preview, short)
     place, point = real_preview.source.observer, real_preview.source.pointing
     assert place is not None
