@@ -371,11 +371,20 @@ def test_a_folder_without_telemetry(stixflow: Command, tmp_path: Path) -> None:
     assert "none of the 1 files is telemetry" in told.json["error"]
 
 
-def test_level_1_fits_is_no_telemetry(stixflow: Command, tmp_path: Path, shared: Path) -> None:
+def test_level_1_fits_is_taken_in_and_its_books_are_told(stixflow: Command, tmp_path: Path, shared: Path) -> None:
     source = next((shared / "data/l1").glob("*ql-lightcurve*"))
     told = ingest(stixflow, tmp_path / "a", source)
+    assert told.code == 0
+    books = told.json["official"]
+    assert (books["files"], books["bins"], books["used"]) == (1, 21516, 21516)
+    assert books["counts"] == books["counts_used"] == 70564080
+
+
+def test_level_0_fits_is_refused(stixflow: Command, tmp_path: Path, shared: Path) -> None:
+    source = next((shared / "data/telemetry").glob("*_L0_*.fits"))
+    told = ingest(stixflow, tmp_path / "a", source)
     assert told.code == 1
-    assert "read level 1 with" in told.json["failed"][0]["error"]
+    assert "level L0" in told.json["failed"][0]["error"]
 
 
 @pytest.mark.parametrize("cut", [3, 17, 2000])

@@ -158,7 +158,9 @@ def methods_of(options: argparse.Namespace) -> tuple[str, ...]:
 
 def add_paths(parser: argparse.ArgumentParser) -> None:
     """Add the input files."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="telemetry or ephemeris files, or folders of them")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="telemetry, level-1 FITS or ephemeris files, or folders of them"
+    )
 
 
 def add_container(parser: argparse.ArgumentParser) -> None:

@@ -148,7 +148,7 @@ def add_process(commands: Any) -> None:
         commands,
         "process",
         _process,
-        "take telemetry all the way: cubes, flares, images, FITS",
+        "take telemetry and official files all the way: cubes, flares, images, FITS",
         "Runs the Prefect flow on a local Dask cluster, or with --serial the same work in this process. Files that\n"
         "the archive already knows are skipped; partitions whose input did not change are not built again.\n\n"
         "Example:\n  stixflow process delivery/ --archive archive",
@@ -167,9 +167,14 @@ def add_ingest(commands: Any) -> None:
         commands,
         "ingest",
         _ingest,
-        "read telemetry and ephemeris files into cubes of the archive",
-        "Telemetry may be SOC XML (PktTmRaw), back-to-back binary, hexadecimal text or level-binary FITS; ephemeris\n"
-        "is the official L2 ancillary FITS. Packets in = used + duplicates + rejected, each of these with its reason.",
+        "read telemetry, official level-1 files and ephemeris into cubes of the archive",
+        "Telemetry may be SOC XML (PktTmRaw), back-to-back binary, hexadecimal text or level-binary FITS; official\n"
+        "files are FITS of level 1 and L1A, .fits or .fits.gz; ephemeris is the official L2 or ANC ancillary FITS.\n"
+        "What a file is, is told by its content. Packets in = used + duplicates + rejected, each of these with its\n"
+        "reason; bins of official files have books of their own. A day or request that has packets is made of these;\n"
+        "official files make all others, the last version first.\n\n"
+        "Examples:\n  stixflow ingest delivery/ --archive A\n"
+        "  stixflow ingest solo_L1_stix-sci-xray-cpd_*.fits solo_L2_stix-aux-ephemeris_*.fits --archive A",
     )
     add_paths(parser)
     add_archive(parser)
