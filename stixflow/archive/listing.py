@@ -156,8 +156,12 @@ def _write_binary(frame: pd.DataFrame, kind: str, path: Path | None) -> None:
         _write_fits(frame, path)
         return
     if importlib.util.find_spec("pyarrow") is None:
-        raise UsageError("Parquet needs pyarrow", expected="pyarrow to be installed", advice="pip install pyarrow")
-    frame.map(_plain_cell).to_parquet(path, index=False)
+        raise UsageError(
+            "Parquet needs pyarrow, which is not installed",
+            expected="the extra `parquet`",
+            advice='pip install "stixflow[parquet]", or choose fits or csv',
+        )
+    frame.map(_plain_cell).to_parquet(path, index=False, engine="pyarrow")
 
 
 def _write_fits(frame: pd.DataFrame, path: Path) -> None:

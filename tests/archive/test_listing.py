@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -67,11 +66,17 @@ def test_fits_keeps_times_and_numbers(archive: Archive, tmp_path: Path) -> None:
     assert back["x_hpc"].dtype.kind == "f"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="needs pyarrow")
-def test_parquet(archive: Archive, tmp_path: Path) -> None:
-    frame = list_table(archive, "products")
-    write_table(frame, "parquet", tmp_path / "products.parquet")
-    assert pd.read_parquet(tmp_path / "products.parquet")["key"].tolist() == frame["key"].tolist()
+@pytest.mark.parametrize("name", TABLES)
+def test_parquet(archive: Archive, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow: the extra `parquet`")
+    archive.catalog.begin_run(f"run of {name}", "process", code_version="1")
+    frame = list_table(archive, name)
+    write_table(frame, "parquet", tmp_path / "table.parquet")
+    back = pd.read_parquet(tmp_path / "table.parquet")
+    assert back.columns.tolist() == [str(column) for column in frame.columns]
+    assert len(back) == len(frame)
+    for column in frame.select_dtypes("datetime64[ns]"):
+        assert back[column].tolist() == frame[column].tolist() or frame[column].isna().all()
 
 
 def test_wrong_use_is_named(archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
