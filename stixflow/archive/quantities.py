@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stixflow.flares import FLARE_COLUMNS
-
 if TYPE_CHECKING:
     from astropy.table import QTable
 
@@ -52,6 +50,8 @@ def unit_of(name: str) -> str:
 
 
 def _flare_column(name: str) -> Any:
+    from stixflow.flares import FLARE_COLUMNS
+
     return FLARE_COLUMNS.get(name) or FLARE_COLUMNS.get(re.sub(r"_\d$", "_{band}", name))
 
 
