@@ -449,15 +449,26 @@ def _keep_missing(connection: sa.Connection, name: str, leaves: set[tuple[str, s
     rows = [row._asdict() | {"release": name, "taken": True} for row in lacking if (row.product, row.key) not in leaves]
     if rows:
         connection.execute(mine.insert(), rows)
-    flare, image, location = tables.flare, tables.image, tables.location
     for ids in _pieces([row["partition_id"] for row in rows]):
-        connection.execute(flare.delete().where(flare.c.release == name, flare.c.partition_id.in_(ids)))
-        copy_rows(connection, flare, PRESENT, name, flare.c.partition_id.in_(ids))
-        found = sa.select(flare.c.flare_id).where(flare.c.release == name, flare.c.partition_id.in_(ids))
-        for table, column in ((image, image.c.flare_id), (location, location.c.flare_id)):
-            known = sa.select(table.alias().c.flare_id).where(sa.literal_column("release") == name)
-            copy_rows(connection, table, PRESENT, name, column.in_(found), column.not_in(known))
+        _keep_findings(connection, name, ids)
     return len(rows)
+
+
+def _keep_findings(connection: sa.Connection, name: str, ids: list[int]) -> None:
+    """Take over the flares found in some partitions, their marks, and what the release lacks of their images."""
+    flare, image, location, done = tables.flare, tables.image, tables.location, tables.done
+    connection.execute(flare.delete().where(flare.c.release == name, flare.c.partition_id.in_(ids)))
+    copy_rows(connection, flare, PRESENT, name, flare.c.partition_id.in_(ids))
+    searched = sa.and_(done.c.stage == "flares", done.c.item.in_([str(one) for one in ids]))
+    connection.execute(done.delete().where(done.c.release == name, searched))
+    copy_rows(connection, done, PRESENT, name, searched)
+    found = sa.select(flare.c.flare_id).where(flare.c.release == name, flare.c.partition_id.in_(ids))
+    for table in (image, location):
+        known = table.alias()
+        has = sa.exists().where(known.c.release == name, known.c.flare_id == table.c.flare_id)
+        copy_rows(connection, table, PRESENT, name, table.c.flare_id.in_(found), sa.not_(has))
+    has = _is_done(done.alias(), name, "images", done.c.item)
+    copy_rows(connection, done, PRESENT, name, done.c.stage == "images", done.c.item.in_(found), sa.not_(has))
 
 
 def _move_pointers(connection: sa.Connection, name: str) -> tuple[int, int, int]:

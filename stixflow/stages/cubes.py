@@ -94,7 +94,7 @@ def _job(
 ) -> jobs.BuildJob:
     layout = run.tuning.layouts.get(product)
     tuned_by = run.tuning.name if layout else ""
-    place = run.archive.root, run.run_id, run.clock
+    place = run.archive.root, run.store_id, run.clock
     return jobs.BuildJob(product, key, inputs, *place, official=official, layout=layout, tuned_by=tuned_by)
 
 

@@ -47,7 +47,7 @@ def plan_images(run: Run) -> list[tuple[jobs.ImageJob, str]]:
     kept = kept_of(run.archive.root, [image["path"] for image in made])
     lost = {image["flare_id"] for image in made if image["path"] not in kept}
     imaged = {flare_id: digest for flare_id, digest in catalog.done(_STAGE).items() if flare_id not in lost}
-    plan = _Plan(run.archive, run.run_id, run.methods or METHODS)
+    plan = _Plan(run.archive, run.store_id, run.methods or METHODS)
     planned = [(job, digest) for job, digest in map(plan.job, catalog.flares()) if job is not None]
     return [(job, digest) for job, digest in planned if imaged.get(job.flare_id) != digest]
 

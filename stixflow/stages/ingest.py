@@ -77,7 +77,9 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise MissingFile(f"{path} does not exist", expected="a file or a folder", advice="check the path")
         if not path.is_dir() and not path.is_file():
-            raise MissingFile(f"{path} is a device or a pipe", expected="a file or a folder", advice="save it to a file")
+            raise MissingFile(
+                f"{path} is a device or a pipe", expected="a file or a folder", advice="save it to a file"
+            )
         below = (
             [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path)] if path.is_dir() else [path]
         )

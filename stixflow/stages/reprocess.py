@@ -121,7 +121,8 @@ class Reprocess:
         self.run.candidate = _candidate(name, self.asked.scope, self.present)
         if not self.asked.rebuild_all:
             ready = _adoptable(self.run, self.present)
-            adopt(catalog, name, ready)
+            if ready:
+                adopt(catalog, name, ready)
             self.run.counts["adopted"] += len(ready)
         self.run.counts["taken_over"] += taken
 
@@ -194,6 +195,7 @@ class Reprocess:
 
     def catch_up(self) -> None:
         """Take in what came since: only that is built."""
+        self.run.round += 1
         self.begin()
         self.build()
         find_flares(self.run)

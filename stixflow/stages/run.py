@@ -100,6 +100,8 @@ class Run:
     """How stores are laid out and jobs are batched."""
     candidate: Candidate | None = None
     """What this run builds in place of what readers see; None for the latter."""
+    round: int = 0
+    """How often this run has begun anew, with what came in the meantime."""
     methods: tuple[str, ...] = ()
     """How flares are imaged; none: by `stages.METHODS`."""
     balance: Counter[str] = field(default_factory=Counter)
@@ -118,6 +120,11 @@ class Run:
     """The stage at work."""
     failed: list[dict[str, str]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def store_id(self) -> str:
+        """Return what stores and maps are named by: that of the run, numbered where it builds a partition again."""
+        return f"{self.run_id}-{self.round}" if self.round else self.run_id
 
     def before(self, product: str, key: str) -> Partition | None:
         """Return the partition that what this run builds is to replace, if there is one."""

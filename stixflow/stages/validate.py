@@ -191,8 +191,9 @@ def _compare_flares(before: Catalog, after: Catalog, scope: Scope, found: Valida
         if any(changes.values()):
             note = {"moved_s": moved_s, "shift_arcsec": shift, "class_before": one.get("goes_class")}
             found.rows.append(_flare_note("changed", other) | note | {"class_after": other.get("goes_class")})
-    lost = [one for index, one in enumerate(old) if index not in {first for first, _ in pairs}]
-    came = [one for index, one in enumerate(new) if index not in {second for _, second in pairs}]
+    again, known = ({pair[side] for pair in pairs} for side in (0, 1))
+    lost = [one for index, one in enumerate(old) if index not in again]
+    came = [one for index, one in enumerate(new) if index not in known]
     found.rows += [_flare_note("lost", one) for one in lost] + [_flare_note("new", one) for one in came]
     found.flares = {
         "before": len(old), "after": len(new), "matched": len(pairs), "lost": len(lost), "new": len(came),
@@ -231,7 +232,8 @@ def _flare_note(change: str, row: Mapping[str, Any]) -> dict[str, Any]:
 def _compare_images(before: Catalog, after: Catalog, pairs: Mapping[str, str], found: Validation) -> None:
     old, new = (_by_what(catalog.images()) for catalog in (before, after))
     wanted = {(pairs[flare], *rest): row for (flare, *rest), row in old.items() if flare in pairs}
-    of_flares = {key: row for key, row in new.items() if key[0] in set(pairs.values())}
+    found_again = set(pairs.values())
+    of_flares = {key: row for key, row in new.items() if key[0] in found_again}
     shifts, ratios = [], []
     for key in wanted.keys() & of_flares.keys():
         shift, ratio = _shift(wanted[key], of_flares[key]), _flux_ratio(wanted[key], of_flares[key])
