@@ -8,6 +8,7 @@ from stixflow.previews.lightcurve import lightcurve_figure, pixel_lightcurve
 from stixflow.previews.panels import FitShape, Preview, fit_shape, panels_figure, preview
 from stixflow.previews.report import Picture, write_report
 from stixflow.previews.scripts import ScriptFiles, animation_script, idl_script, python_script
+from stixflow.previews.series import series_figure
 from stixflow.previews.theme import figure_png
 from stixflow.previews.visibilities import visibility_figure
 
@@ -30,6 +31,7 @@ __all__ = [
     "preview",
     "python_script",
     "read_images",
+    "series_figure",
     "visibility_figure",
     "write_animation",
     "write_report",

@@ -190,6 +190,7 @@ def draw_image(
     field_of_view: float | None = None,
     field: Field | None = None,
     top: float | None = None,
+    is_small: bool = False,
 ) -> None:
     """Draw an image with limb, 10 degree grid, contours, marks and colour bar into axes.
 
@@ -199,21 +200,30 @@ def draw_image(
         What is shown, in place of a `field_of_view` around the peak.
     top
         Value of the brightest colour; None for the maximum of the image.
+    is_small
+        Whether it is one of many: without names of axes, colour bar, beam, and place on the disk.
     """
-    from matplotlib.ticker import ScalarFormatter
-
     dress(axes, look)
     drawn = _draw_pixels(axes, image, top)
     _set_field(axes, image, field_of_view, field)
-    draw_sun(axes, image.observer, keeps_corner=image.beam > 0)
+    draw_sun(axes, image.observer, keeps_corner=image.beam > 0 and not is_small)
     _draw_contours(axes, image, contour_levels)
     _draw_marks(axes, marks)
+    axes.set_title(image.title, loc="left", fontsize=9, color=look.ink)
+    axes.locator_params(nbins=3 if is_small else 5)
+    if is_small:
+        axes.tick_params(labelsize=7)
+        return
     _draw_beam(axes, image)
     draw_locator(axes, image.observer)
     axes.set_xlabel("helioprojective x (arcsec)", fontsize=9)
     axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
-    axes.set_title(image.title, loc="left", fontsize=9, color=look.ink)
-    axes.locator_params(nbins=5)
+    _draw_colour_bar(axes, drawn, image, look)
+
+
+def _draw_colour_bar(axes: Axes, drawn: AxesImage, image: SkyImage, look: Theme) -> None:
+    from matplotlib.ticker import ScalarFormatter
+
     powers = ScalarFormatter(useMathText=True)
     powers.set_powerlimits((-2, 4))
     bar = axes.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.02, format=powers)

@@ -33,10 +33,12 @@ from stixflow.previews import (
     preview,
     python_script,
     read_images,
+    series_figure,
     visibility_figure,
     write_animation,
 )
 from stixflow.previews.panels import METHODS, around
+from stixflow.previews.series import MOST_MAPS
 from stixflow.single import choose_of_files, read_pixels
 from stixflow.stages.images import ENERGY_RANGES, flare_job
 from stixflow.time import TimeRange, iso
@@ -333,15 +335,20 @@ def _write_animation(
         for number, index in enumerate(order)
     ]
     images = read_images(maps)
-    movie, overlay, script = (
-        output / f"{stem}_{end}" for end in (f"animation.{wanted.movie}", "overlay.png", "animation.py")
+    movie, overlay, series, script = (
+        output / f"{stem}_{end}" for end in (f"animation.{wanted.movie}", "overlay.png", "series.png", "animation.py")
     )
     write_animation(movie, images)
     overlay.write_bytes(figure_png(overlay_figure(images, levels=(0.5,), title="50 % of each map")))
+    shown = slice(None, None, -(-len(images) // MOST_MAPS))
+    times = [spans[i] for i in order]
+    title = f"STIX {band[0]:g}–{band[1]:g} keV   {iso(times[0].start)[:10]}"
+    page = series_figure(images[shown], times[shown], subject.lightcurve, title=title)
+    series.write_bytes(figure_png(page))
     names = [path.name for path in maps]
     script.write_text(animation_script(names, output=f"animation.{wanted.movie}"), encoding="utf-8")
     return {
-        "movie": movie.name, "overlay": overlay.name, "script": script.name, "maps": names,
+        "movie": movie.name, "overlay": overlay.name, "series": series.name, "script": script.name, "maps": names,
         "left_out": [{"time_range": str(when), "reason": reason} for when, reason in faint],
     }  # fmt: skip
 

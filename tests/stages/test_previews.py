@@ -55,7 +55,7 @@ def test_the_preview_of_a_flare(
     named = [
         *told["inputs"],
         *animation["maps"],
-        *(animation[name] for name in ("movie", "overlay", "script")),
+        *(animation[name] for name in ("movie", "overlay", "series", "script")),
         *made["maps"],
     ]
     assert {path.name for path in out.iterdir()} == {
