@@ -22,7 +22,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import UsageError
-from stixflow.imaging.counts import covering_energy_bins, covering_time_bins
+from stixflow.imaging.bins import covering_energy_bins, covering_time_bins
 from stixflow.instrument import CFL_INDEX, LOCATION_RESOLUTIONS, live_fraction, per_detector, subcollimators
 from stixflow.telemetry.compression import unpack_skm, variance
 from stixflow.time import TimeRange

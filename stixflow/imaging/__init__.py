@@ -1,8 +1,8 @@
 """Fourier imaging: pixel counts to visibilities to images, on stacks of images at once."""
 
 from stixflow.imaging.back_projection import BackProjection
+from stixflow.imaging.bins import correct_bin_shift
 from stixflow.imaging.clean import Clean
-from stixflow.imaging.counts import correct_bin_shift
 from stixflow.imaging.em import EM
 from stixflow.imaging.flare import FlareImages, image_flare
 from stixflow.imaging.forward import Gaussian, Loop, expected_column_rates, expected_pixel_rates, source_visibilities

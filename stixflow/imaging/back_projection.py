@@ -122,6 +122,11 @@ def half_table(u: bytes, v: bytes, shape: tuple[int, int], pixel: tuple[float, f
     )
 
 
+def typed(tables: tuple[Real, Real], precision: Precision) -> tuple[Real, Real]:
+    """Cosines and sines in a precision."""
+    return tables[0].astype(precision, copy=False), tables[1].astype(precision, copy=False)
+
+
 def _make_half_table(
     u: bytes, v: bytes, shape: tuple[int, int], pixel: tuple[float, float], dtype: str
 ) -> tuple[Real, Real]:

@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from stixflow.errors import ImagingError
-from stixflow.imaging.counts import energy_ranges
+from stixflow.imaging.bins import energy_ranges
 from stixflow.imaging.intervals import Interval, Intervals, flare_intervals
 from stixflow.imaging.reconstruction import Method
 from stixflow.imaging.source import Selection, SourceImages, image_source

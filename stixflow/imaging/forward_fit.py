@@ -21,7 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging.clean import Clean, clean
-from stixflow.imaging.forward import ComplexArray, Gaussian, Loop, loop_arc, source_image
+from stixflow.imaging.descent import Descent
+from stixflow.imaging.fit_models import LEAST_WIDTH, SIZES, Model
+from stixflow.imaging.forward import ComplexArray, Gaussian, Loop, source_image
 from stixflow.imaging.grids import FloatArray, Grid
 
 Kind = Literal["circle", "ellipse", "loop"]
@@ -30,16 +32,10 @@ Uncertainty = Literal["fisher", "monte_carlo"]
 PARAMETERS = "flux", "x", "y", "fwhm_max", "fwhm_min", "angle", "loop_angle"
 """Parameters of a source as they are reported; NaN for those that it has not."""
 
-_SIZES: dict[str, int] = {"circle": 4, "ellipse": 6, "loop": 7}
-_GAUSSIAN = np.pi**2 / (4 * np.log(2))
-_MOMENT = 8 * np.log(2)
-_LEAST_WIDTH = 1.0
 _MOST_ELONGATION = 5.0
 _USUAL_STARTS = {"circle": 8, "ellipse": 12, "loop": 32}
 _STARTS_OF_SEVERAL = 24
 _FIRST_STEPS, _MOST_STEPS = 12, 300
-_PRECISION = 1e-10
-_RIDGE = 1e-12
 _STACK = 4096
 """Fits (image times start) worked on together."""
 
@@ -81,23 +77,23 @@ class ForwardFit:
     largest: float = 100.0
 
     def __post_init__(self) -> None:
-        kinds_are_known = len(self.sources) > 0 and all(kind in _SIZES for kind in self.sources)
+        kinds_are_known = len(self.sources) > 0 and all(kind in SIZES for kind in self.sources)
         starts_are_valid = self.starts is None or self.starts >= 1
-        numbers_are_valid = self.realisations >= 2 and self.reach > 0 and self.largest > _LEAST_WIDTH
+        numbers_are_valid = self.realisations >= 2 and self.reach > 0 and self.largest > LEAST_WIDTH
         is_known = self.uncertainty in ("fisher", "monte_carlo", None)
         if not (kinds_are_known and starts_are_valid and numbers_are_valid and is_known):
             raise UsageError(
                 f"a forward fit of {self.sources} from {self.starts} starts, uncertainty {self.uncertainty!r}, "
                 f"{self.realisations} realisations, reach {self.reach}, largest {self.largest}",
-                expected=f"sources of {tuple(_SIZES)}, at least one start, uncertainty 'fisher', 'monte_carlo' or "
-                f"None, at least 2 realisations, a positive reach, widths over {_LEAST_WIDTH:g} arcsec",
+                expected=f"sources of {tuple(SIZES)}, at least one start, uncertainty 'fisher', 'monte_carlo' or "
+                f"None, at least 2 realisations, a positive reach, widths over {LEAST_WIDTH:g} arcsec",
                 advice="correct the parameters",
             )
 
     @property
     def n_parameters(self) -> int:
         """Number of fitted parameters."""
-        return sum(_SIZES[kind] for kind in self.sources)
+        return sum(SIZES[kind] for kind in self.sources)
 
     @property
     def n_starts(self) -> int:
@@ -176,7 +172,7 @@ def forward_fit(
     vis = np.atleast_2d(np.asarray(vis, dtype=np.complex128))
     sigma = np.array(np.broadcast_to(np.asarray(sigma, dtype=np.float64), vis.shape))
     _check(vis, sigma, parameters)
-    model = _Model(parameters.sources, u, v)
+    model = Model(parameters.sources, u, v)
     bounds = _bounds(vis, parameters)
     per_stack = max(_STACK // parameters.n_starts, 1)
     best = [
@@ -199,27 +195,6 @@ def fit_image(fits: Fits, grid: Grid) -> FloatArray:
     return maps
 
 
-class _Model(NamedTuple):
-    """A sum of sources as a function of unknowns: per source flux, x, y, log of the width, and its shape."""
-
-    kinds: tuple[str, ...]
-    u: FloatArray
-    v: FloatArray
-
-    def slices(self) -> list[slice]:
-        stops = np.cumsum([_SIZES[kind] for kind in self.kinds])
-        return [slice(stop - _SIZES[kind], stop) for kind, stop in zip(self.kinds, stops, strict=True)]
-
-    def __call__(self, unknowns: FloatArray) -> tuple[ComplexArray, ComplexArray]:
-        """Visibilities (fit, visibility) and their derivatives (fit, unknown, visibility)."""
-        vis = np.zeros((len(unknowns), self.u.size), np.complex128)
-        slopes = np.empty((*unknowns.shape, self.u.size), np.complex128)
-        for kind, part in zip(self.kinds, self.slices(), strict=True):
-            function = _loop if kind == "loop" else _ellipse
-            vis += function(unknowns[:, part], self.u, self.v, slopes[:, part])
-        return vis, slopes
-
-
 class _Found(NamedTuple):
     """Minima, one for each image."""
 
@@ -227,79 +202,6 @@ class _Found(NamedTuple):
     chi2: FloatArray
     converged: NDArray[np.bool_]
     agreeing: NDArray[np.int64]
-
-
-def _ellipse(unknowns: FloatArray, u: FloatArray, v: FloatArray, slopes: ComplexArray) -> ComplexArray:
-    """Visibilities of circles and ellipses; their derivatives are written to `slopes`."""
-    flux, x, y, log_width = unknowns[:, :4].T[..., None]
-    squared = np.exp(2 * log_width)
-    form = squared * (u**2 + v**2)
-    wave = np.exp(2j * np.pi * (u * x + v * y))
-    if unknowns.shape[1] > 4:
-        p, q = unknowns[:, 4:].T[..., None]
-        stretch = np.hypot(p, q)
-        ratio, slope = _sinhc(stretch)
-        along, across = u**2 - v**2, 2 * u * v
-        turned = squared * (p * along + q * across)
-        round_form, form = form, np.cosh(stretch) * form + ratio * turned
-    vis = np.exp(-_GAUSSIAN * form) * wave
-    slopes[:, 0] = vis
-    vis *= flux
-    slopes[:, 1], slopes[:, 2] = 2j * np.pi * u * vis, 2j * np.pi * v * vis
-    slopes[:, 3] = -2 * _GAUSSIAN * form * vis
-    if unknowns.shape[1] > 4:
-        for row, (part, axis) in enumerate(((p, along), (q, across)), 4):
-            slopes[:, row] = -_GAUSSIAN * vis * (part * (ratio * round_form + slope * turned) + ratio * squared * axis)
-    return np.asarray(vis)
-
-
-def _sinhc(stretch: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``sinh(e) / e``, and its derivative over e."""
-    is_small = stretch < 1e-2
-    safe = np.where(is_small, 1.0, stretch)
-    squared = stretch**2
-    ratio = np.where(is_small, 1 + squared / 6 * (1 + squared / 20), np.sinh(safe) / safe)
-    slope = np.where(
-        is_small, 1 / 3 + squared / 30 * (1 + squared / 28), (safe * np.cosh(safe) - np.sinh(safe)) / safe**3
-    )
-    return ratio, slope
-
-
-def _loop(unknowns: FloatArray, u: FloatArray, v: FloatArray, slopes: ComplexArray) -> ComplexArray:
-    """Visibilities of loops; their derivatives are written to `slopes`."""
-    flux, x, y, log_width, stretch, angle, bend = unknowns.T[..., None]
-    arc = loop_arc(bend[:, 0])
-    squared = np.exp(2 * log_width)
-    spread = _MOMENT * (arc.variance_along - arc.variance_across)[:, None]
-    spread_slope = _MOMENT * (arc.variance_along_slope - arc.variance_across_slope)[:, None]
-    radius = np.sqrt(2 * squared * np.sinh(stretch) / spread)
-    radius_stretch, radius_bend = squared * np.cosh(stretch) / (spread * radius), -radius * spread_slope / (2 * spread)
-    along, along_slope = _MOMENT * arc.variance_along[:, None], _MOMENT * arc.variance_along_slope[:, None]
-    width = squared * np.exp(stretch) - radius**2 * along
-    is_free = width > _LEAST_WIDTH**2
-    width_stretch = is_free * (squared * np.exp(stretch) - 2 * radius * radius_stretch * along)
-    width_bend = is_free * -(2 * radius * radius_bend * along + radius**2 * along_slope)
-    width = np.where(is_free, width, _LEAST_WIDTH**2)
-    cos, sin = np.cos(angle), np.sin(angle)
-    chord, top = v * cos - u * sin, u * cos + v * sin
-    steps = arc.along[:, :, None] * chord[:, None] + arc.across[:, :, None] * top[:, None]
-    beads = arc.weight[:, None] * np.exp(2j * np.pi * radius[:, None] * steps)
-    tilted = arc.across[:, :, None] * chord[:, None] - arc.along[:, :, None] * top[:, None]
-    bent = arc.along_slope[:, :, None] * chord[:, None] + arc.across_slope[:, :, None] * top[:, None]
-    total = beads.sum(axis=1)
-    by_radius, by_angle, by_bend = (2j * np.pi * (beads * part).sum(axis=1) for part in (steps, tilted, bent))
-    frequency = u**2 + v**2
-    common = np.exp(-_GAUSSIAN * width * frequency) * np.exp(2j * np.pi * (u * x + v * y))
-    slopes[:, 0] = common * total
-    common = flux * common
-    vis = common * total
-    slopes[:, 1], slopes[:, 2] = 2j * np.pi * u * vis, 2j * np.pi * v * vis
-    fading = -_GAUSSIAN * frequency * vis
-    slopes[:, 3] = fading * 2 * width * is_free + common * by_radius * radius
-    slopes[:, 4] = fading * width_stretch + common * by_radius * radius_stretch
-    slopes[:, 5] = common * by_angle * radius
-    slopes[:, 6] = fading * width_bend + common * (by_radius * radius_bend + by_bend * radius)
-    return np.asarray(vis)
 
 
 def _bounds(vis: ComplexArray, parameters: ForwardFit) -> tuple[FloatArray, FloatArray]:
@@ -312,17 +214,17 @@ def _bounds(vis: ComplexArray, parameters: ForwardFit) -> tuple[FloatArray, Floa
             "ellipse": ([-_MOST_ELONGATION] * 2, [_MOST_ELONGATION] * 2),
             "loop": ([1e-2, -np.inf, -np.pi], [_MOST_ELONGATION, np.inf, np.pi]),
         }[kind]
-        low += [0.0, -parameters.reach, -parameters.reach, np.log(_LEAST_WIDTH), *shape[0]]
+        low += [0.0, -parameters.reach, -parameters.reach, np.log(LEAST_WIDTH), *shape[0]]
         high += [1.5, parameters.reach, parameters.reach, np.log(parameters.largest), *shape[1]]
     lower, upper = np.tile(low, (len(vis), 1)), np.tile(high, (len(vis), 1))
-    for part in _Model(parameters.sources, np.empty(0), np.empty(0)).slices():
+    for part in Model(parameters.sources, np.empty(0), np.empty(0)).slices():
         lower[:, part.start] *= largest
         upper[:, part.start] *= largest
     return lower, upper
 
 
 def _best_of_starts(
-    model: _Model,
+    model: Model,
     vis: ComplexArray,
     sigma: FloatArray,
     bounds: tuple[FloatArray, ...],
@@ -332,7 +234,7 @@ def _best_of_starts(
     image = np.repeat(np.arange(n), n_starts)
     lower, upper = bounds
     starts = _starts(model, vis, parameters).reshape(n * n_starts, -1)
-    descent = _Descent(model, vis, sigma, lower, upper)
+    descent = Descent(model, vis, sigma, lower, upper)
     unknowns, chi2, converged = descent.run(starts, image, _FIRST_STEPS)
     n_kept = min(max(n_starts // 4, 3), n_starts)
     kept = np.argsort(chi2.reshape(n, n_starts), axis=1)[:, :n_kept] + np.arange(n)[:, None] * n_starts
@@ -346,7 +248,7 @@ def _best_of_starts(
     return _Found(unknowns[rows], least, converged[rows], agreeing)
 
 
-def _starts(model: _Model, vis: ComplexArray, parameters: ForwardFit) -> FloatArray:
+def _starts(model: Model, vis: ComplexArray, parameters: ForwardFit) -> FloatArray:
     """Starts (image, start, unknown): positions where CLEAN puts flux, fixed pseudo-random shapes."""
     finest = 0.5 / np.hypot(model.u, model.v).max()
     step = max(finest / 3, parameters.reach / 32)
@@ -380,78 +282,9 @@ def _starts(model: _Model, vis: ComplexArray, parameters: ForwardFit) -> FloatAr
     return starts
 
 
-class _Descent:
-    """Levenberg-Marquardt of many fits at once; fits that are done leave."""
-
-    def __init__(
-        self, model: _Model, vis: ComplexArray, sigma: FloatArray, lower: FloatArray, upper: FloatArray
-    ) -> None:
-        self._model, self._vis, self._weight = model, vis, 1.0 / sigma
-        self._is_bounded = np.isfinite(lower)
-        with np.errstate(invalid="ignore"):
-            self._middle = np.where(self._is_bounded, (lower + upper) / 2, 0.0)
-            self._half = np.where(self._is_bounded, (upper - lower) / 2, 1.0)
-
-    def run(
-        self, start: FloatArray, image: NDArray[np.intp], most_steps: int
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Unknowns, chi2 and whether a minimum was reached, for starts (fit, unknown) of the given images."""
-        free = self._to_free(start, image)
-        result, best, done = free.copy(), np.empty(len(free)), np.zeros(len(free), np.bool_)
-        rows, damping = np.arange(len(free)), np.full(len(free), 1e-2)
-        chi2, slope, curvature = self._expand(free, image)
-        best[:] = chi2
-        diagonal = np.arange(free.shape[1])
-        for _ in range(most_steps):
-            scale = curvature[:, diagonal, diagonal]
-            damped = curvature.copy()
-            damped[:, diagonal, diagonal] += (
-                damping[:, None] * scale + _RIDGE * scale.max(axis=1, keepdims=True) + 1e-300
-            )
-            step = -np.linalg.solve(damped, slope[..., None])[..., 0]
-            expected = -(step * slope).sum(axis=1)
-            trial = free + step
-            new = self._expand(trial, image[rows])
-            is_lower = new[0] <= chi2
-            is_done = (expected <= _PRECISION * (chi2 + 1e-6)) | (damping > 1e12)
-            free[is_lower] = trial[is_lower]
-            for mine, other in zip((chi2, slope, curvature), new, strict=True):
-                mine[is_lower] = other[is_lower]
-            damping = np.where(is_lower, damping * 0.2, damping * 6.0)
-            if is_done.any():
-                out = rows[is_done]
-                result[out], best[out], done[out] = free[is_done], chi2[is_done], True
-                keep = ~is_done
-                rows, free, damping = rows[keep], free[keep], damping[keep]
-                chi2, slope, curvature = chi2[keep], slope[keep], curvature[keep]
-            if not len(rows):
-                break
-        result[rows], best[rows] = free, chi2
-        return self._to_unknowns(result, image), best, done
-
-    def _expand(self, free: FloatArray, image: NDArray[np.intp]) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Chi2 (fit,), half its gradient (fit, unknown), and half its curvature without second derivatives."""
-        vis, slopes = self._model(self._to_unknowns(free, image))
-        weight = self._weight[image]
-        residual = ((vis - self._vis[image]) * weight).view(np.float64)
-        turn = np.where(self._is_bounded[image], self._half[image] * np.cos(free), 1.0)
-        slopes *= weight[:, None, :] * turn[:, :, None]
-        parts = slopes.view(np.float64)
-        return (residual**2).sum(axis=1), (parts @ residual[..., None])[..., 0], parts @ parts.transpose(0, 2, 1)
-
-    def _to_unknowns(self, free: FloatArray, image: NDArray[np.intp]) -> FloatArray:
-        turned = np.where(self._is_bounded[image], np.sin(free), free)
-        return np.asarray(self._middle[image] + self._half[image] * turned)
-
-    def _to_free(self, unknowns: FloatArray, image: NDArray[np.intp]) -> FloatArray:
-        relative = (unknowns - self._middle[image]) / self._half[image]
-        inside = np.clip(relative, -0.9999, 0.9999)
-        return np.where(self._is_bounded[image], np.arcsin(inside), relative)
-
-
 def _ordered(unknowns: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
     """Put the sources of one kind in order of their fluxes, the brightest first."""
-    slices = _Model(kinds, np.empty(0), np.empty(0)).slices()
+    slices = Model(kinds, np.empty(0), np.empty(0)).slices()
     result = unknowns.copy()
     for kind in set(kinds):
         parts = [part for part, own in zip(slices, kinds, strict=True) if own == kind]
@@ -463,7 +296,7 @@ def _ordered(unknowns: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
 
 
 def _report(
-    model: _Model,
+    model: Model,
     vis: ComplexArray,
     sigma: FloatArray,
     bounds: tuple[FloatArray, FloatArray],
@@ -511,7 +344,7 @@ def _covariance(curvature: FloatArray) -> tuple[FloatArray, FloatArray]:
     return inverse / (scale[:, :, None] * scale[:, None, :]), -(np.log(values) + 2 * np.log(scale)).sum(axis=1)
 
 
-def _values(unknowns: FloatArray, model: _Model) -> FloatArray:
+def _values(unknowns: FloatArray, model: Model) -> FloatArray:
     """Unknowns as reported parameters (fit, source, parameter)."""
     values = np.full((len(unknowns), len(model.kinds), len(PARAMETERS)), np.nan)
     for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
@@ -535,7 +368,7 @@ def _stretch(kind: str, own: FloatArray) -> FloatArray:
     return np.asarray(np.hypot(own[:, 4], own[:, 5]) if kind == "ellipse" else own[:, 4])
 
 
-def _fisher_errors(unknowns: FloatArray, covariance: FloatArray, model: _Model) -> FloatArray:
+def _fisher_errors(unknowns: FloatArray, covariance: FloatArray, model: Model) -> FloatArray:
     errors = np.full((len(unknowns), len(model.kinds), len(PARAMETERS)), np.nan)
     for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
         own = unknowns[:, part]
@@ -560,7 +393,7 @@ def _fisher_errors(unknowns: FloatArray, covariance: FloatArray, model: _Model) 
 
 
 def _noise_errors(
-    model: _Model,
+    model: Model,
     vis: ComplexArray,
     sigma: FloatArray,
     bounds: tuple[FloatArray, FloatArray],
@@ -577,7 +410,7 @@ def _noise_errors(
         part = slice(start, start + per_stack)
         noisy = vis[part, None] + sigma[part, None] * (draws[0] + 1j * draws[1])
         repeated = [np.repeat(array[part], n_noise, axis=0) for array in (sigma, *bounds, unknowns)]
-        descent = _Descent(model, noisy.reshape(-1, vis.shape[1]), *repeated[:3])
+        descent = Descent(model, noisy.reshape(-1, vis.shape[1]), *repeated[:3])
         refitted, _, _ = descent.run(repeated[3], np.arange(len(repeated[3])), _MOST_STEPS)
         errors[part] = _scatter(
             _values(refitted, model).reshape(-1, n_noise, *values.shape[1:]), values[part], model.kinds

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import UsageError
-from stixflow.imaging.counts import covering_energy_bins, energy_ranges, with_energy_shift
+from stixflow.imaging.bins import covering_energy_bins, energy_ranges, with_energy_shift
 from stixflow.imaging.forward import sum_case
 from stixflow.imaging.grids import FloatArray
 from stixflow.imaging.readout import readout_of

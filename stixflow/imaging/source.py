@@ -13,8 +13,8 @@ from stixflow.ephemeris import Observer, Pointing, hpc_to_stix, observer, observ
 from stixflow.errors import ImagingError, NotFound
 from stixflow.imaging.attitude import with_attitude
 from stixflow.imaging.back_projection import BackProjection
+from stixflow.imaging.bins import covering_energy_bins, with_energy_shift
 from stixflow.imaging.clean import Clean
-from stixflow.imaging.counts import covering_energy_bins, with_energy_shift
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.location import Location, locate
 from stixflow.imaging.metadata import Source, find_sources

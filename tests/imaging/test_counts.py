@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging import Gaussian
-from stixflow.imaging.counts import (
-    IntervalCounts,
+from stixflow.imaging.bins import (
     correct_bin_shift,
     covering_energy_bins,
     covering_time_bins,
     energy_ranges,
     inside_energy_bins,
-    interval_counts,
     time_ranges,
     touching_time_bins,
 )
+from stixflow.imaging.counts import IntervalCounts, interval_counts
 from stixflow.instrument import SumCase, live_fraction, subcollimators
 from stixflow.time import TimeRange
 

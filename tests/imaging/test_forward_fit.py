@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging import ForwardFit, Gaussian, Grid, Loop, choose_model, from_arrays, source_visibilities
-from stixflow.imaging.forward_fit import PARAMETERS, Kind, _matched, _Model, _scatter, fit_image, forward_fit
+from stixflow.imaging.fit_models import Model
+from stixflow.imaging.forward_fit import PARAMETERS, Kind, _matched, _scatter, fit_image, forward_fit
 from stixflow.instrument import detectors, subcollimators
 
 U, V = detectors().u[subcollimators()], detectors().v[subcollimators()]
@@ -87,7 +88,7 @@ def test_fits_are_not_worse_than_those_of_the_ground_software(
 def test_derivatives_are_those_of_the_model(kinds: tuple[str, ...]) -> None:
     some = {"circle": [3, 5, -4, 2.5], "ellipse": [3, 5, -4, 2.5, 0.4, -0.3], "loop": [3, 5, -4, 3.0, 0.8, 0.7, -1.2]}
     thin = {"circle": [1, 0, 9, 0.1], "ellipse": [1, 0, 9, 3.0, 1e-4, 2e-4], "loop": [1, 0, 9, 1.0, 1.5, 4.0, 2.9]}
-    model = _Model(kinds, U, V)
+    model = Model(kinds, U, V)
     for numbers in (some, thin):
         point = np.concatenate([numbers[kind] for kind in kinds])[None].astype(np.float64)
         _, slopes = model(point)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging import Gaussian, Grid, MemGE, from_arrays, reconstruct, source_visibilities
-from stixflow.imaging.mem_ge import MemMaps, mem_ge, nnls_flux, signal_to_noise
+from stixflow.imaging.mem_ge import MemMaps, mem_ge, signal_to_noise
+from stixflow.imaging.nnls import nnls_flux
 from stixflow.instrument import detectors, subcollimators
 
 ORACLES = [
@@ -188,7 +189,7 @@ def test_the_flux_in_single_precision_stops_at_the_same_step(
     monkeypatch: pytest.MonkeyPatch, roughness: float | None, difference: float
 ) -> None:
     if roughness is not None:
-        monkeypatch.setattr("stixflow.imaging.mem_ge._FLUX_ROUGHNESS", roughness)
+        monkeypatch.setattr("stixflow.imaging.nnls._FLUX_ROUGHNESS", roughness)
     (vis, sigma), grid = _noisy(80), Grid((33, 40), 3.0)
     exact = nnls_flux(vis, sigma, U, V, grid)
     np.testing.assert_allclose(nnls_flux(vis, sigma, U, V, grid, precision="float32"), exact, rtol=difference)
