@@ -78,7 +78,7 @@ def reconstruct(data: xr.Dataset, grid: Grid, method: str | Method = "clean") ->
     if grid.center is not None:
         data = recenter(data, grid.center)
     variables, attrs = _RUNS[type(parameters)](data, grid, parameters)
-    carried = {name: data[name].variable for name in _CARRIED if name in data}
+    carried = {name: data.variables[name] for name in _CARRIED if name in data.variables}
     offsets = {
         name: (name, values, {"units": "arcsec", "long_name": f"{name} from the middle of the map, STIX frame"})
         for name, values in (("x", grid.offset_x), ("y", grid.offset_y))
@@ -120,7 +120,7 @@ def find_method(method: str | Method) -> Method:
 
 def arrays(data: xr.Dataset) -> tuple[Any, Any, Any, Any]:
     """Visibilities, errors, u and v of a set as arrays."""
-    vis, sigma, u, v = (data[name].to_numpy() for name in ("visibility", "sigma", "u", "v"))
+    vis, sigma, u, v = (data.variables[name].to_numpy() for name in ("visibility", "sigma", "u", "v"))
     return vis, sigma, u, v
 
 
