@@ -43,7 +43,7 @@ def read_ancillary(path: str | Path) -> xr.Dataset:
     """
     with open_stix(path) as file:
         data, control = file.table("DATA"), file.table("CONTROL")
-        if "roll_angle_rpy" not in data.hdu.columns.names:
+        if "roll_angle_rpy" not in data.names:
             raise InputFileError(
                 f"{file.name} holds no attitude",
                 expected="an ancillary file such as solo_L2_stix-aux-ephemeris_20221109_V01.fits",

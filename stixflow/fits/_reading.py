@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,58 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.errors import InputFileError
-from stixflow.fits.headers import checked
+from stixflow.fits._table import Table, read_table
+from stixflow.fits.headers import read_hdus
 from stixflow.time import Scet, Utc, to_utc
-
-_NS_PER_UNIT = {"cs": 10_000_000, "s": 1_000_000_000}
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One binary table; columns are read when asked for."""
-
-    file: str
-    name: str
-    hdu: Any
-
-    def column(self, *names: str) -> NDArray[Any]:
-        """Read the first of `names` that exists, in the byte order of this machine.
-
-        Raises
-        ------
-        InputFileError
-            If none of them exists.
-        """
-        found = self.find(*names)
-        if found is None:
-            raise InputFileError(
-                f"{self.file} has no column {' or '.join(names)} in its table {self.name}",
-                expected=f"a level-1 product; the table has {', '.join(self.hdu.columns.names)}",
-                advice="check that the file is what its name says",
-            )
-        return found
-
-    def find(self, *names: str) -> NDArray[Any] | None:
-        """Read the first of `names` that exists, else None."""
-        for name in names:
-            if name in self.hdu.columns.names:
-                if self.hdu.columns[name].format.lstrip("0123456789")[0] in "PQ":
-                    raise InputFileError(
-                        f"{self.file} has arrays of variable length in its column {name}",
-                        expected="a column of one shape",
-                        advice="check that the file is what its name says",
-                    )
-                values = np.asarray(self.hdu.data[name])
-                return values.astype(values.dtype.newbyteorder("="), copy=False)
-        return None
-
-    def nanoseconds(self, name: str) -> NDArray[np.int64]:
-        """Read a column of times in seconds or hundredths of it; without a unit it is that of ``time``."""
-        values = self.column(name)
-        unit = self.hdu.columns[name].unit or self.hdu.columns["time"].unit
-        if unit not in _NS_PER_UNIT:
-            raise InputFileError(f"{self.file} gives {name} in {unit!r}", expected="'s' or 'cs'")
-        return np.asarray(np.rint(values.astype(np.float64) * _NS_PER_UNIT[unit]), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,36 +80,11 @@ def open_stix(path: str | Path, *, name: str | None = None) -> Iterator[StixFile
         If there is no file, it is not FITS, it is cut short or declares sizes that it does not have, or it is not of
         this instrument.
     """
-    from astropy.io import fits
-
     name = name or Path(path).name
-    source = checked(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with _opened(name, source) as hdus:
-                yield _stix_file(name, hdus)
-        except fits.VerifyError as error:
-            raise InputFileError(
-                f"{name} has a damaged header ({error})", expected="cards of FITS", advice="fetch it again"
-            ) from error
-
-
-def _opened(name: str, source: Any) -> Any:
-    from astropy.io import fits
-
-    try:
-        return fits.open(source, mode="readonly", lazy_load_hdus=False)
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        raise InputFileError(
-            f"{name} is not a FITS file ({error})", expected="FITS", advice="fetch it again"
-        ) from error
-
-
-def _stix_file(name: str, hdus: Any) -> StixFile:
-    _check_instrument(name, hdus[0].header)
-    tables = {hdu.name: Table(name, hdu.name, hdu) for hdu in hdus[1:] if hasattr(hdu, "columns")}
-    return StixFile(name, hdus[0].header, tables)
+    content, hdus = read_hdus(path)
+    header = hdus[0].cards
+    _check_instrument(name, header)
+    yield StixFile(name, header, {hdu.name: read_table(name, hdu, content) for hdu in hdus if hdu.is_table})
 
 
 def _check_instrument(name: str, header: Mapping[str, Any]) -> None:
@@ -184,3 +109,6 @@ def ticks_of(nanoseconds: NDArray[np.int64]) -> Scet:
 def bits(mask: NDArray[Any]) -> NDArray[np.int64]:
     """Join the last axis of zeros and ones to one number, first element = bit 0."""
     return np.asarray(mask.astype(np.int64) @ (1 << np.arange(mask.shape[-1], dtype=np.int64)))
+
+
+__all__ = ["StixFile", "Table", "bits", "open_stix", "ticks_of", "utc_of"]

@@ -62,7 +62,7 @@ def read_status(file: StixFile) -> Arrays:
 def read_housekeeping(file: StixFile, product: str) -> Arrays:
     """Housekeeping: the files hold engineering values only; the raw numbers are those that give them."""
     control, data = file.table("CONTROL"), file.table("DATA")
-    columns = {re.sub("[^a-z0-9]+", "_", name): name for name in data.hdu.columns.names}
+    columns = {re.sub("[^a-z0-9]+", "_", name): name for name in data.names}
     fields = _fields(product)
     row = packet_of_row(file)
     scet = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[row]
@@ -136,7 +136,7 @@ def read_calibration(file: StixFile, run: int | None) -> Arrays:
     one = packet_of_row(file)[[row]]
     counts = whole_counts(file, np.moveaxis(data.column("counts")[row], -1, 0))
     live, seconds = control.column("live_time")[one] / 1e3, control.column("integration_time")[one].astype(np.float64)
-    is_old = control.hdu.columns["quiet_time"].unit != "us"
+    is_old = control.unit("quiet_time") != "us"
     seconds = np.where(is_old & (live > seconds), np.rint(seconds * 10), seconds)
     quiet = _quiet_raw(control.column("quiet_time")[one].astype(np.float64) * (1.0 if is_old else 1e-6))
     temperature = control.column("average_temperature")[one] - _KELVIN

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stixflow.errors import InputFileError, MissingFile
 
@@ -41,13 +42,21 @@ Cards = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Hdu:
+class Hdu:
     """One header, and where its data are."""
 
     number: int
     cards: Cards
     at: int
     n_bytes: int
+
+    @property
+    def name(self) -> str:
+        return str(self.cards.get("EXTNAME", "")).strip().upper()
+
+    @property
+    def is_table(self) -> bool:
+        return self.cards.get("XTENSION") == "BINTABLE"
 
     @property
     def span(self) -> int:
@@ -77,7 +86,7 @@ def peek(path: str | Path) -> dict[str, Any]:
 
 
 def checked(path: str | Path) -> Path | io.BytesIO:
-    """Compare what a file declares with what it holds; return what FITS may then be read from.
+    """Compare what a file declares with what it holds; return what astropy may then read FITS from.
 
     Returns
     -------
@@ -88,6 +97,22 @@ def checked(path: str | Path) -> Path | io.BytesIO:
     MissingFile, InputFileError
         If there is no file, it is not FITS, cut short, too large, or declares what cannot be.
     """
+    content, _ = read_hdus(path)
+    return Path(path) if isinstance(content, np.memmap) else io.BytesIO(content.tobytes())
+
+
+def read_hdus(path: str | Path) -> tuple[NDArray[np.uint8], list[Hdu]]:
+    """Read the headers of a file and compare what they declare with what it holds.
+
+    Returns
+    -------
+    The bytes of the file, mapped to memory, or unpacked from a gzipped file; and its HDUs.
+
+    Raises
+    ------
+    MissingFile, InputFileError
+        As `checked`.
+    """
     source = Path(path)
     if not source.is_file():
         raise MissingFile(f"there is no file {path}", expected="a FITS file", advice="correct the path")
@@ -95,21 +120,23 @@ def checked(path: str | Path) -> Path | io.BytesIO:
     with source.open("rb") as raw:
         if raw.read(2) == _GZIP_MAGIC:
             raw.seek(0)
-            return io.BytesIO(_unpacked(source.name, raw, size))
+            return _unpacked(source.name, raw, size)
         raw.seek(0)
         _refuse_large(source.name, size)
+        hdus = []
         for hdu in _walk(source.name, raw):
             if hdu.at + hdu.n_bytes > size:
                 raise _cut_short(source.name, size, hdu)
             raw.seek(hdu.at)
             _check_heap(source.name, hdu, raw)
             raw.seek(hdu.at + hdu.span)
-    return source
+            hdus.append(hdu)
+    return np.memmap(source, dtype=np.uint8, mode="r"), hdus
 
 
-def _unpacked(name: str, raw: BinaryIO, packed_bytes: int) -> bytes:
+def _unpacked(name: str, raw: BinaryIO, packed_bytes: int) -> tuple[NDArray[np.uint8], list[Hdu]]:
     """Unpack header by header, so that a bomb is seen before it is unpacked."""
-    content = io.BytesIO()
+    content, hdus = io.BytesIO(), []
     try:
         with gzip.GzipFile(fileobj=raw) as stream:
             for hdu in _walk(name, _Copied(stream, content)):
@@ -122,11 +149,12 @@ def _unpacked(name: str, raw: BinaryIO, packed_bytes: int) -> bytes:
                     raise _cut_short(name, hdu.at + len(data), hdu)
                 content.write(data)
                 _check_heap(name, hdu, io.BytesIO(data))
+                hdus.append(hdu)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputFileError(
             f"{name} is not a FITS file, or cut short (gzip: {error})", expected="FITS", advice="fetch it again"
         ) from error
-    return content.getvalue()
+    return np.frombuffer(content.getvalue(), dtype=np.uint8), hdus
 
 
 class _Copied:
@@ -144,7 +172,7 @@ class _Copied:
         return self._copy.tell()
 
 
-def _walk(name: str, stream: Any) -> Iterator[_Hdu]:
+def _walk(name: str, stream: Any) -> Iterator[Hdu]:
     """Yield every HDU; the caller moves the stream behind its data. What follows the last one is left alone."""
     for number in range(_MOST_HDUS):
         cards = _header(name, stream, number)
@@ -152,13 +180,14 @@ def _walk(name: str, stream: Any) -> Iterator[_Hdu]:
             if not number:
                 raise _wrong(name, "is empty", "one HDU at least")
             return
-        yield _Hdu(number, cards, stream.tell(), _data_bytes(name, number, cards))
+        yield Hdu(number, cards, stream.tell(), _data_bytes(name, number, cards))
     raise _wrong(name, f"has more than {_MOST_HDUS} HDUs", "a handful")
 
 
 def _header(name: str, stream: Any, number: int) -> Cards | None:
     """Read one header; None at the end of the file, or where no extension begins."""
     cards: dict[str, Any] = {}
+    last = ""
     for block in range(_MOST_BLOCKS):
         data = stream.read(BLOCK)
         if not block and not data.startswith(b"XTENSION=" if number else b"SIMPLE  ="):
@@ -169,10 +198,16 @@ def _header(name: str, stream: Any, number: int) -> Cards | None:
             raise _wrong(name, f"is cut short in the header of HDU {number}", "a header that ends", "fetch it again")
         for at in range(0, BLOCK, _CARD):
             card = data[at : at + _CARD].decode("latin-1")
-            if card[:8] == "END     ":
+            key = card[:8].rstrip()
+            if key == "END":
                 return cards
             if card[8:10] == "= ":
-                cards.setdefault(card[:8].rstrip(), _value(card[10:]))
+                last = key if key not in cards else ""
+                cards.setdefault(key, _value(card[10:]))
+            elif key == "CONTINUE" and last and str(cards[last]).endswith("&"):
+                cards[last] = f"{str(cards[last])[:-1]}{_value(card[8:])}"
+            elif key in ("HISTORY", "COMMENT"):
+                cards.setdefault(key, []).append(card[8:].rstrip())
     raise _wrong(name, f"has a header of more than {_MOST_BLOCKS * BLOCK} bytes in HDU {number}", "one that ends")
 
 
@@ -183,12 +218,16 @@ def _value(text: str) -> Any:
     plain = text.partition("/")[0].strip()
     if plain in ("T", "F"):
         return plain == "T"
-    for kind in (int, float):
-        try:
-            return kind(plain)
-        except ValueError:
-            continue
-    return plain
+    if not plain:
+        return None
+    try:
+        return int(plain)
+    except ValueError:
+        pass
+    try:
+        return float(plain.replace("D", "E"))
+    except ValueError:
+        return plain
 
 
 def _whole(name: str, number: int, cards: Cards, key: str, default: int | None = None, *, least: int = 0) -> int:
@@ -243,12 +282,17 @@ def _width(name: str, number: int, cards: Cards, column: int) -> tuple[int, int,
     return width, repeat, form[2], form[3] or "B"
 
 
-def _check_heap(name: str, hdu: _Hdu, stream: BinaryIO) -> None:
+def widths_of(name: str, hdu: Hdu) -> list[tuple[int, int, str, str]]:
+    """Bytes of each column in a row, its repeat count, its type, and that of the arrays it points to."""
+    return [_width(name, hdu.number, hdu.cards, column) for column in _columns(name, hdu.number, hdu.cards)]
+
+
+def _check_heap(name: str, hdu: Hdu, stream: BinaryIO) -> None:
     """Refuse arrays of variable length that begin or end outside of the heap of their table."""
     cards = hdu.cards
-    if cards.get("XTENSION") != "BINTABLE":
+    if not hdu.is_table:
         return
-    widths = [_width(name, hdu.number, cards, column) for column in _columns(name, hdu.number, cards)]
+    widths = widths_of(name, hdu)
     if not any(kind in "PQ" for _, _, kind, _ in widths):
         return
     row, rows = int(cards["NAXIS1"]), int(cards["NAXIS2"])
@@ -275,7 +319,7 @@ def _refuse_large(name: str, size: int) -> None:
         raise _wrong(name, f"has {size} bytes, or declares them", f"at most {MOST_BYTES}")
 
 
-def _cut_short(name: str, size: int, hdu: _Hdu) -> InputFileError:
+def _cut_short(name: str, size: int, hdu: Hdu) -> InputFileError:
     return InputFileError(
         f"{name} is cut short: {size} bytes, its HDU {hdu.number} declares data up to {hdu.at + hdu.n_bytes}",
         expected="as many bytes as its headers say",
@@ -287,4 +331,4 @@ def _wrong(name: str, found: str, expected: str, advice: str = "fetch it again, 
     return InputFileError(f"{name} {found}", expected=expected, advice=advice)
 
 
-__all__ = ["MOST_BYTES", "checked", "peek"]
+__all__ = ["MOST_BYTES", "Hdu", "checked", "peek", "read_hdus", "widths_of"]
