@@ -8,10 +8,7 @@ release of its own, so that one more transaction takes the switch back.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
@@ -615,49 +612,3 @@ def _return_findings(connection: sa.Connection, name: str, before: str) -> tuple
 def _same_mark(done: sa.Table, release: str) -> list[Any]:
     theirs = done.alias()
     return [theirs.c.release == release, theirs.c.stage == done.c.stage, theirs.c.item == done.c.item]
-
-
-# One at a time ----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def hold(catalog: Catalog, name: str) -> Iterator[None]:
-    """Be the only process that builds a release, for a ``with`` block; the hold ends with the process, however it ends.
-
-    Raises
-    ------
-    PublishConflict
-        If another process builds it.
-    """
-    engine = catalog._engine
-    if engine.dialect.name == "postgresql":
-        with engine.connect() as connection, _advisory(connection, name):
-            yield
-        return
-    with open(f"{engine.url.database}.{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock", "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _held(name) from error
-        yield
-
-
-@contextmanager
-def _advisory(connection: sa.Connection, name: str) -> Iterator[None]:
-    key = int.from_bytes(hashlib.sha256(f"stixflow release {name}".encode()).digest()[:8], signed=True)
-    if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar():
-        raise _held(name)
-    connection.commit()  # the lock is the session's; an open transaction would hold back the vacuum for hours
-    try:
-        yield
-    finally:
-        connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
-        connection.commit()
-
-
-def _held(name: str) -> PublishConflict:
-    return PublishConflict(
-        f"another process builds the release {name} now",
-        expected="one at a time",
-        advice="wait for it: `stixflow status` shows its run",
-    )

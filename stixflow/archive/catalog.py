@@ -207,6 +207,15 @@ class Catalog(Runs, Inputs, Findings):
             query = query.where(shown.c.start < to_ns(stop))
         return [partition_of(row) for row in self._rows(query)]
 
+    def shows(self, path: str) -> bool:
+        """Tell whether a store, by its path below the root, is that of a partition that is shown."""
+        table, shown = tables.partition, self._shown
+        return bool(
+            self._rows(
+                sa.select(table.c.id).join(shown, shown.c.partition_id == table.c.id).where(table.c.path == path)
+            )
+        )
+
     def coverage(self) -> list[dict[str, Any]]:
         """Return for each product how many partitions are published, their span, bytes, time bins and gaps in them."""
         table = tables.partition

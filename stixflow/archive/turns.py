@@ -7,6 +7,7 @@ SQLite catalog, which is on one machine anyway, and a session lock of PostgreSQL
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,8 +26,13 @@ _Try = Callable[[], bool]
 
 
 @contextmanager
-def take_turn(catalog: Catalog, *, wait_seconds: float = 0.0) -> Iterator[None]:
+def take_turn(catalog: Catalog, *, wait_seconds: float = 0.0, release: str = "") -> Iterator[None]:
     """Be the only one with the turn for a ``with`` block, after waiting for it so long.
+
+    Parameters
+    ----------
+    release
+        An open release, of which one process builds at a time while others publish; none: what readers see.
 
     Raises
     ------
@@ -34,13 +40,14 @@ def take_turn(catalog: Catalog, *, wait_seconds: float = 0.0) -> Iterator[None]:
         If somebody else has it all that time.
     """
     engine = catalog._engine
-    lock = _postgres_lock(engine) if engine.dialect.name == "postgresql" else _file_lock(engine)
+    lock = (_postgres_lock if engine.dialect.name == "postgresql" else _file_lock)(engine, release)
+    what = f"builds the release {release} now" if release else "builds and publishes in this archive"
     deadline = time.monotonic() + wait_seconds
     with lock as try_it:
         while not try_it():
             if time.monotonic() >= deadline:
                 raise ArchiveBusy(
-                    "another run builds and publishes in this archive",
+                    f"another run {what}",
                     expected=f"the end of it within {wait_seconds:g} s",
                     advice="wait for it: what is left to do then is found in the catalog",
                 )
@@ -49,14 +56,14 @@ def take_turn(catalog: Catalog, *, wait_seconds: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
-def _file_lock(engine: sa.Engine) -> Iterator[_Try]:
+def _file_lock(engine: sa.Engine, release: str) -> Iterator[_Try]:
     import fcntl
 
     name = engine.url.database
     if not name or name == ":memory:":
         yield lambda: True
         return
-    with Path(f"{name}.turn").open("w") as stream:
+    with Path(f"{name}.turn" if not release else f"{name}.{_key(release):016x}.turn").open("w") as stream:
 
         def try_it() -> bool:
             with suppress(BlockingIOError):
@@ -68,7 +75,13 @@ def _file_lock(engine: sa.Engine) -> Iterator[_Try]:
 
 
 @contextmanager
-def _postgres_lock(engine: sa.Engine) -> Iterator[_Try]:
+def _postgres_lock(engine: sa.Engine, release: str) -> Iterator[_Try]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()  # closed in place of being kept: the lock ends with its session
-        yield lambda: bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(_TURN))).scalar())
+        key = _key(release) if release else _TURN
+        yield lambda: bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
+
+
+def _key(release: str) -> int:
+    """Return a number for a release, of the size that PostgreSQL takes."""
+    return int.from_bytes(hashlib.sha256(f"release {release}".encode()).digest()[:8]) >> 1

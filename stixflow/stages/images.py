@@ -36,8 +36,12 @@ def make_images(run: Run) -> None:
             for job, result in some:
                 if isinstance(result, jobs.NotImaged):
                     run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
-                else:
+                elif run.archive.catalog.shows(job.pixels.removeprefix(f"{run.archive.root}/")):
                     _record(run, job, result, digests[job.flare_id])
+                else:
+                    run.skip(
+                        _STAGE, f"flare {job.flare_id}", "its pixel data were published anew meanwhile: the next run"
+                    )
 
 
 def plan_images(run: Run) -> list[tuple[jobs.ImageJob, str]]:

@@ -22,11 +22,11 @@ from stixflow.archive.candidate import (
     begin_candidate,
     candidate_plan,
     drop_release,
-    hold,
     mark_validated,
     switch_back,
     take_over,
 )
+from stixflow.archive.turns import take_turn
 from stixflow.compute import Pool, Serial
 from stixflow.cubes.files import open_files
 from stixflow.cubes.model import PRODUCTS
@@ -171,15 +171,13 @@ class Reprocess:
 
         Raises
         ------
-        UsageError
-            If the release is not validated.
         PublishConflict
-            If more comes than can be taken in.
+            If the release is not validated, perhaps for what was just taken in, or more comes than can be taken in.
         """
         for last in (*[False] * (_ROUNDS - 1), True):
             if self.validation is not None and not self.validation.passed:
                 refused = [gate.name for gate in self.validation.gates if not gate.passed]
-                raise UsageError(
+                raise PublishConflict(
                     f"the release {self.asked.release} is not validated: {', '.join(refused)}",
                     expected="every gate passed",
                     advice="look at the report; give --accept REASON if it is as wanted",
@@ -251,7 +249,7 @@ def open_reprocess(
 
     Raises
     ------
-    PublishConflict
+    ArchiveBusy
         If another process builds the same release.
     UsageError
         If the release is final, or was begun for something else, or by another code, clock or detector.
@@ -259,7 +257,7 @@ def open_reprocess(
     present = open_archive(root, catalog=catalog)
     made_by = _made_by(detector, clock_kernels, tuning, methods)
     try:
-        with hold(present.catalog, asked.release):
+        with take_turn(present.catalog, release=asked.release):
             begin_candidate(
                 present.catalog, asked.release, asked.scope, made_by=made_by, note=asked.note, restart=asked.restart
             )
@@ -419,7 +417,7 @@ def _cores() -> int:
 def switch_release(root: str, name: str, *, catalog: str | None = None) -> dict[str, Any]:
     """Show a validated release to readers in one transaction; see `archive.switch`."""
     present = open_archive(root, catalog=catalog)
-    with hold(present.catalog, name):
+    with take_turn(present.catalog, release=name):
         pinned = open_archive(root, name, catalog=catalog)
         inside = _nothing_inside(Run(pinned, Serial(), ""))
         told = asdict(switch(present.catalog, name, nothing_inside=inside))
@@ -434,7 +432,7 @@ def return_release(root: str, name: str, *, catalog: str | None = None) -> dict[
 def forget_release(root: str, name: str, *, force: bool = False, catalog: str | None = None) -> dict[str, Any]:
     """Drop a release; see `archive.drop_release`."""
     present = open_archive(root, catalog=catalog)
-    with hold(present.catalog, name):
+    with take_turn(present.catalog, release=name):
         return {"name": name, **drop_release(present.catalog, name, force=force)}
 
 

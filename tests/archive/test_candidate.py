@@ -29,8 +29,9 @@ from stixflow.archive import (
     switch,
     switch_back,
 )
-from stixflow.archive.candidate import begin_candidate, hold, mark_validated, take_over
-from stixflow.errors import NotFound, PublishConflict, UsageError
+from stixflow.archive.candidate import begin_candidate, mark_validated, take_over
+from stixflow.archive.turns import take_turn
+from stixflow.errors import ArchiveBusy, NotFound, PublishConflict, UsageError
 
 DAYS = tuple(date(2022, 11, 8) + timedelta(days=step) for step in range(3))
 CODE = {"code": "2"}
@@ -237,28 +238,25 @@ def test_one_process_builds_a_release_at_a_time(place: dict[str, Any]) -> None:
     code = (
         "import sys, time\n"
         "from stixflow.archive import open_archive\n"
-        "from stixflow.archive.candidate import hold\n"
-        f"with hold(open_archive({place['root']!r}, catalog={place['catalog']!r}).catalog, {NAME!r}):\n"
+        "from stixflow.archive.turns import take_turn\n"
+        f"with take_turn(open_archive({place['root']!r}, catalog={place['catalog']!r}).catalog, release={NAME!r}):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(PublishConflict, match="another process"), hold(archive.catalog, NAME):
+        with (
+            pytest.raises(ArchiveBusy, match="another run builds the release new"),
+            take_turn(archive.catalog, release=NAME),
+        ):
             pass
-        with hold(archive.catalog, "another"):
+        with take_turn(archive.catalog, release="another"), take_turn(archive.catalog):
             pass
         other.kill()
         other.wait()
-        for _ in range(100):
-            try:
-                with hold(archive.catalog, NAME):
-                    break
-            except PublishConflict:
-                threading.Event().wait(0.05)
-        else:
-            pytest.fail("the hold outlived its process")
+        with take_turn(archive.catalog, release=NAME, wait_seconds=10.0):
+            pass
     archive.close()
 
 

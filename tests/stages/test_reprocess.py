@@ -17,7 +17,7 @@ from example_delivery import DAYS, flare_rows, process, telemetry, write
 from stixflow import cli
 from stixflow.archive import Archive, list_releases, open_archive
 from stixflow.compute import Serial
-from stixflow.errors import MissingFile, PublishConflict, UsageError
+from stixflow.errors import ArchiveBusy, MissingFile, PublishConflict, UsageError
 from stixflow.stages import reprocess as module
 from stixflow.stages.reprocess import (
     STAGES,
@@ -153,11 +153,32 @@ def switch_in_another_process(root: Path) -> None:
     switch(open_archive(root).catalog, NAME)
 
 
+def test_a_run_that_imaged_what_is_no_longer_shown_leaves_the_new_images(
+    archive_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daily run has planned before the switch, and ends after it."""
+    from stixflow import jobs
+
+    (archive_copy / open_archive(archive_copy).images()["path"][0]).unlink()
+    real = jobs.image_together
+
+    def overtaken(group: Any) -> Any:
+        monkeypatch.setattr("stixflow.jobs.image_together", real)
+        reprocess(archive_copy, switches=True)
+        return real(group)
+
+    monkeypatch.setattr("stixflow.jobs.image_together", overtaken)
+    report = process(archive_copy)
+    assert "published anew meanwhile" in report["skipped"][-1]["reason"]
+    assert len(runs_of(archive_copy)) == 1
+    assert process(archive_copy)["counts"] == {}
+
+
 def test_two_reprocesses_of_one_release(archive_copy: Path) -> None:
     with open_reprocess(str(archive_copy), ALL, pool=Serial()):
-        with pytest.raises(PublishConflict, match="another process"):
+        with pytest.raises(ArchiveBusy, match=f"another run builds the release {NAME}"):
             reprocess(archive_copy)
-        with pytest.raises(PublishConflict, match="another process"):
+        with pytest.raises(ArchiveBusy, match=f"another run builds the release {NAME}"):
             switch_release(str(archive_copy), NAME)
         assert reprocess(archive_copy, replace(ALL, release="other"))["validation"]["passed"]
 
