@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_IDLE_BYTES = 5_000_000
+_BYTES_PER_PACKET = 160_000
+
+
 @dataclass(frozen=True, slots=True)
 class BuildJob:
     """One partition to be made: of the packet sets at `inputs`, or for the ephemeris of the file there."""
@@ -41,6 +45,13 @@ class BuildJob:
     """How the store is laid out; None as the data model says."""
     tuned_by: str = ""
     """Name of the profile that says so, kept in the store."""
+    n_packets: int = 0
+    """Packets of the inputs, as far as they are packet sets."""
+
+    @property
+    def estimated_bytes(self) -> int:
+        """Bytes that building it takes at most: what days and requests, simulated and real, took for each packet."""
+        return _IDLE_BYTES + _BYTES_PER_PACKET * self.n_packets if self.n_packets else 0
 
 
 @dataclass(frozen=True, slots=True)

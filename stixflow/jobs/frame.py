@@ -28,6 +28,10 @@ UNDECODED = "undecoded"
 # Bytes of a file that are sorted at a time: a delivery is rarely longer, so that it makes one set for each partition.
 _BATCH_BYTES = 64_000_000
 
+# What one batch took at most, and somewhat more: tables, then packets, their fields and counts beside each other.
+_IDLE_BYTES = 80_000_000
+_TIMES_LARGER = 8
+
 # A clock kernel, also one given later, may move the day border by this much: packets near it are kept with both days.
 _MIDNIGHT_MARGIN = 5 * TICKS_PER_SECOND
 _LAUNCH = 634_694_400 << 16
@@ -43,6 +47,15 @@ class FrameJob:
     path: str
     root: str
     clock: Clock = ANCHOR_CLOCK
+
+    @property
+    def estimated_bytes(self) -> int:
+        """Bytes that sorting it takes at most, of a local file; files are read in batches, so it does not grow on."""
+        try:
+            size = Path(self.path).stat().st_size
+        except OSError:
+            return 0
+        return _IDLE_BYTES + _TIMES_LARGER * min(size, _BATCH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

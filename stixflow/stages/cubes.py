@@ -83,19 +83,26 @@ def stale_partitions(run: Run, *, from_nothing: bool = False) -> list[tuple[jobs
         if (product, key, digest) in rolled_back:
             run.skip("cubes", f"{product} {key}", "rolled back: left as it is until more of its packets come")
         else:
-            stale.append((_job(run, product, key, inputs, names_of(chosen)), chosen))
+            stale.append((_job(run, product, key, chosen), chosen))
     if run.candidate:
         stale.sort(key=lambda found: (-sum(item.n_packets for item in found[1]), found[0].product, found[0].key))
     return stale
 
 
-def _job(
-    run: Run, product: str, key: str, inputs: tuple[tuple[str, str], ...], official: tuple[str, ...]
-) -> jobs.BuildJob:
+def _job(run: Run, product: str, key: str, chosen: Sequence[PacketSet]) -> jobs.BuildJob:
     layout = run.tuning.layouts.get(product)
-    tuned_by = run.tuning.name if layout else ""
-    place = run.archive.root, run.store_id, run.clock
-    return jobs.BuildJob(product, key, inputs, *place, official=official, layout=layout, tuned_by=tuned_by)
+    return jobs.BuildJob(
+        product,
+        key,
+        _inputs(chosen),
+        run.archive.root,
+        run.store_id,
+        run.clock,
+        official=names_of(chosen),
+        layout=layout,
+        tuned_by=run.tuning.name if layout else "",
+        n_packets=sum(item.n_packets for item in chosen if not is_official(item)),
+    )
 
 
 def concerns(run: Run, product: str, key: str) -> bool:
