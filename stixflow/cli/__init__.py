@@ -11,7 +11,18 @@ import json
 import sys
 from collections.abc import Sequence
 
-from stixflow.cli import care, clusters, exporting, previewing, processing, raw, reprocessing, science, serving
+from stixflow.cli import (
+    benchmarking,
+    care,
+    clusters,
+    exporting,
+    previewing,
+    processing,
+    raw,
+    reprocessing,
+    science,
+    serving,
+)
 from stixflow.cli.options import Parser
 
 __all__ = ["command_names", "main"]
@@ -45,6 +56,7 @@ _COMMANDS = (
     processing.add_simulate,
     processing.add_replay,
     raw.add_packets,
+    benchmarking.add_bench,
 )
 """What adds each command, in the order of the help."""
 
