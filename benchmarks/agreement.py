@@ -2,7 +2,8 @@
 
 The maps of the ground software (run under GDL), of xrayvision, the certified optima of MEM_GE and the best known fits
 lie in the folder of shared data. Differences of maps are the largest one over the peak; those of fits are the relative
-difference of chi2, where a negative one is a better fit than the reference.
+difference of chi2, where a negative one is a better fit than the reference; places are in arcsec. Positions
+of real flares are compared by `bench_real_flares.py`.
 
     python benchmarks/agreement.py [--json] [--shared ../shared]
 """
@@ -26,11 +27,14 @@ from stixflow.fits import read_level1
 from stixflow.imaging import EM, STIXPY, BackProjection, Clean, ForwardFit, Grid, MemGE, visibilities
 from stixflow.imaging.back_projection import back_project, point_spread, shift_phase_center
 from stixflow.imaging.clean import clean
+from stixflow.imaging.elut_correction import edge_factors, spectral_index
 from stixflow.imaging.em import em
 from stixflow.imaging.forward_fit import fit_image, forward_fit
+from stixflow.imaging.location import refine_peak
 from stixflow.imaging.mem_ge import mem_ge
 from stixflow.imaging.visibilities import calibrate, phase_correction
-from stixflow.instrument import detectors, grid_transmission
+from stixflow.instrument import detectors, grid_transmission, subcollimators
+from stixflow.instrument.transmission import wedge_transmission
 
 Row = tuple[str, str, str, float]
 _PIXEL_PHASE = 46.1
@@ -43,7 +47,18 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.shared / "oracle" / "imaging"
     rows = [
-        row for part in (counts_to_visibilities, peer_maps, optima, ground_software, best_fits) for row in part(folder)
+        row
+        for part in (
+            grids_and_energies,
+            counts_to_visibilities,
+            full_disk,
+            peer_maps,
+            stixpy_em,
+            optima,
+            ground_software,
+            best_fits,
+        )
+        for row in part(folder)
     ]
     if arguments.json:
         sys.stdout.write(json.dumps(rows) + "\n")
@@ -51,6 +66,52 @@ def main() -> None:
     sys.stdout.write(f"{'data':30} {'what':22} {'reference':18} {'difference':>10}\n")
     for data, what, reference, difference in rows:
         sys.stdout.write(f"{data:30} {what:22} {reference:18} {difference:10.1e}\n")
+
+
+def grids_and_energies(folder: Path) -> Iterator[Row]:
+    """Transmission of grids, slats that are not opaque, spectral index and energy correction of the ground software."""
+    made = np.load(folder / "idl_misc.npz")
+    pairs = detectors().resolution > 0
+    theirs = np.stack([made[f"subc_transmission_{i}"] for i in range(5)])[:, pairs]
+    found = grid_transmission(*made["locations"].T)[:, pairs]
+    yield "five locations", "grid transmission", "ground software", _difference(found, theirs)
+    for pitch, slit, thickness, name in ((0.909824, 0.4811, 0.4413, "pitch0.909_slit0.48_thick0.44"),
+                                         (0.07805, 0.0457, 0.3538, "pitch0.078_slit0.0457_thick0.354")):  # fmt: skip
+        wedge = wedge_transmission(pitch, slit, thickness, made["L_mm"])
+        yield f"grid of pitch {pitch:.3f} mm", "wedge transmission", "ground software", _difference(
+            wedge, made[f"grid_transmission_{name}"]
+        )  # fmt: skip
+    low, high = made["elo"], made["ehi"]
+    index, peak = spectral_index(made["spectrum"][None], low, high)
+    yield "spectrum", "spectral index", "ground software", _difference(index[0], made["spectral_index"])
+    shift = 0.06 * np.sin(0.7 * np.arange(32)[:, None] + 0.31 * np.arange(12))
+    for case in range(4):
+        limits = zip((low, high), made[f"elut_case{case}_range"], strict=True)
+        first, last = (int(np.argmin(np.abs(edges - value))) for edges, value in limits)
+        edges = low[:, None, None] + shift, high[:, None, None] + shift
+        at_first, at_last = edge_factors((first, last + 1), low, high, *edges, index, peak)
+        counts = 100.0 * (at_first + (at_last + last - first - 1 if last > first else 0.0))
+        yield f"energies, case {case}", "corrected counts", "ground software", _difference(
+            counts[0], made[f"elut_case{case}_counts_12x32"]
+        )  # fmt: skip
+
+
+def full_disk(folder: Path) -> Iterator[Row]:
+    """Full-disk map for the location, and its peak."""
+    made = np.load(folder / "flare_location_synth.npz")
+    grid = Grid(int(made["n"]), float(made["pixel_arcsec"]))
+    image = back_project(made["vis"], made["u"], made["v"], grid)[0]
+    yield "flare_location_synth", "full-disk bp", "reference", _difference(image[::8, ::8], made["bp_every_8th"])
+    iy, ix = np.unravel_index(image.argmax(), image.shape)
+    apart = np.hypot(grid.x[ix] - made["peak_xy_arcsec"][0], grid.y[iy] - made["peak_xy_arcsec"][1])
+    yield "flare_location_synth", "brightest pixel, arcsec", "reference", float(apart)
+    x, y, _ = refine_peak(made["vis"], made["u"], made["v"], made["peak_xy_arcsec"])
+    yield (
+        "flare_location_synth",
+        "refined, arcsec",
+        "truth",
+        float(np.hypot(x - made["true_location"][0], y - made["true_location"][1])),
+    )
 
 
 def counts_to_visibilities(folder: Path) -> Iterator[Row]:
@@ -111,6 +172,26 @@ def peer_maps(folder: Path) -> Iterator[Row]:
             vis, made["sigamp"], u, v, Grid(parameters["mem_n"], 2.0), entropy, flux=made["mem_total_flux"]
         )
         yield path.stem, "mem_ge, merged", "xrayvision", _difference(stops_early.image[0], made["mem_dimless"])
+
+
+def stixpy_em(folder: Path) -> Iterator[Row]:
+    """EM of stixpy, by the rule and with one update more: it looks whether to stop after the next one."""
+    made, truth = np.load(folder / "stixpy_synth_cpd.npz"), np.load(folder / "synth_cpd_truth.npz")
+    k, (x, y) = subcollimators(), truth["location"]
+    u, v, ideal = detectors().u[k], detectors().v[k], np.full(k.size, 0.25)
+    phase = phase_correction(k) + _PIXEL_PHASE - 360.0 * (u * x + v * y)
+    for energies in ("6-10", "18-28"):
+        key = f"e{energies}_top+bot_noshadow"
+        rates = (made[f"{key}_sci_rate"] - made[f"{key}_bkg_rate"])[k]
+        stop = int(em(rates, ideal, phase, u, v, Grid(65, 2.0)).iterations[0])
+        for name, rule in (("em", EM()), ("em, one update more", EM(0.0, stop + 1))):
+            maps = em(rates, ideal, phase, u, v, Grid(65, 2.0), rule)
+            yield (
+                f"stixpy_synth_cpd {energies} keV",
+                name,
+                "stixpy",
+                _difference(maps.image[0], made[f"{key}_em_65x2"]),
+            )
 
 
 def optima(folder: Path) -> Iterator[Row]:
