@@ -49,13 +49,13 @@ PART_BYTES = {"clean": 32 << 20, "mem_ge": 8 << 20}
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="a sixth to an eighth of the images, two rounds")
+    parser.add_argument("--quick", action="store_true", help="a sixth to an eighth of the images")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="default 5, or 2 with --quick")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    images, rounds = (QUICK, 2) if options.quick else (IMAGES, options.rounds)
-    rows = measure(images, options.workers, rounds)
+    images, rounds = (QUICK, 2) if options.quick else (IMAGES, 5)
+    rows = measure(images, options.workers, options.rounds or rounds)
     if options.json:
         sys.stdout.write(json.dumps(rows) + "\n")
         return
