@@ -33,6 +33,8 @@ _MOST_COLUMNS = 999
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_RATIO = 1032
 """What deflate can make of a byte at most."""
+_WHOLE = (0, 0xFFFFFFFF)
+"""Both zeros of ones' complement: the sum of an HDU with its CHECKSUM."""
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _WIDTHS = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16, "P": 8, "Q": 16}
 _FORM = re.compile(r"(\d{0,18})([LXBIJKAEDCMPQ])(?:([LXBIJKAEDCM])(?:\(\d*\))?)?")
@@ -132,6 +134,40 @@ def read_hdus(path: str | Path) -> tuple[NDArray[np.uint8], list[Hdu]]:
             raw.seek(hdu.at + hdu.span)
             hdus.append(hdu)
     return np.memmap(source, dtype=np.uint8, mode="r"), hdus
+
+
+def verify_sums(path: str | Path) -> None:
+    """Compare every HDU of a file with its checksums, where it has them; all official files do.
+
+    Raises
+    ------
+    MissingFile, InputFileError
+        As `checked`, and if the sum of an HDU is not that of its header and data.
+    """
+    content, hdus = read_hdus(path)
+    start = 0
+    for hdu in hdus:
+        end = hdu.at + hdu.span
+        whole = "CHECKSUM" not in hdu.cards or _sum32(content[start:end]) in _WHOLE
+        data = hdu.cards.get("DATASUM")
+        if not whole or (data is not None and str(data).strip() != str(_sum32(content[hdu.at : end]))):
+            what = "data" if whole else "header or data"
+            raise _wrong(
+                Path(path).name,
+                f"has other {what} in HDU {hdu.number} than when its checksum was made",
+                "CHECKSUM and DATASUM that hold",
+                "fetch it again; if it was edited on purpose, write it anew with its checksums",
+            )
+        start = end
+
+
+def _sum32(data: NDArray[np.uint8]) -> int:
+    """Sum of 32-bit words in ones' complement, as FITS asks."""
+    words = np.frombuffer(data, dtype=">u4", count=len(data) // 4)
+    total = int(np.add.reduce(words, dtype=np.uint64))
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
 
 
 def _unpacked(name: str, raw: BinaryIO, packed_bytes: int) -> tuple[NDArray[np.uint8], list[Hdu]]:
@@ -331,4 +367,4 @@ def _wrong(name: str, found: str, expected: str, advice: str = "fetch it again, 
     return InputFileError(f"{name} {found}", expected=expected, advice=advice)
 
 
-__all__ = ["MOST_BYTES", "Hdu", "checked", "peek", "read_hdus", "widths_of"]
+__all__ = ["MOST_BYTES", "Hdu", "checked", "peek", "read_hdus", "verify_sums", "widths_of"]

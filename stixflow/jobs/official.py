@@ -93,8 +93,11 @@ class OfficialBooks:
 def keep_official(job: OfficialJob) -> OfficialFile | NotOfficial:
     """Read an official file whole, copy it into the archive, and tell the partitions that it has bins of."""
     path = Path(job.path)
+    from stixflow.fits.headers import verify_sums
+
     try:
         cubes = _read(path)
+        verify_sums(path)
         parts = [part for number, cube in enumerate(cubes) for part in _parts(cube, path, number)]
     except StixflowError as error:
         return NotOfficial(str(error))

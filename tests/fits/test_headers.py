@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stixflow.errors import InputFileError, MissingFile, StixflowError
 from stixflow.fits import read_level1, write_level1
-from stixflow.fits.headers import MOST_BYTES, checked, peek
+from stixflow.fits.headers import MOST_BYTES, checked, peek, verify_sums
 
 _ALLOWED = 4_000_000
 """Bytes that a refusal may take: many times the file, a millionth of what the headers declare."""
@@ -234,3 +234,23 @@ def test_peek_reads_the_first_header_alone(good: bytes, tmp_path: Path) -> None:
     assert peek(tmp_path / "text.txt") == {}
     with pytest.raises(MissingFile):
         peek(tmp_path / "none")
+
+
+def test_sums_that_do_not_hold_are_told(good: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "one.fits"
+    path.write_bytes(good)
+    verify_sums(path)
+    table = good.index(b"XTENSION=")
+    for at, words in ((300, "HDU 0"), (table + 2880, "HDU 1"), (len(good) - 3000, "HDU 4")):
+        data = bytearray(good)
+        data[at] ^= 4
+        path.write_bytes(bytes(data))
+        with pytest.raises(InputFileError, match=f"{words} than when its checksum was made"):
+            verify_sums(path)
+
+
+def test_sums_of_every_real_file_hold(shared: Path) -> None:
+    paths = sorted((shared / "data").rglob("solo*.fits"))
+    assert len(paths) > 90
+    for path in paths:
+        verify_sums(path)

@@ -234,7 +234,7 @@ def test_level_1_goes_before_pieces_of_the_data_centre(exported: Path, tmp_path:
     pieces = [cube.isel(time=slice(0, n // 2 + 5)), cube.isel(time=slice(n // 2 - 5, n))]
     for number, piece in enumerate(pieces):
         path = again(piece, tmp_path, f"V0{number + 1}")
-        with fits.open(path, mode="update") as hdus:
+        with fits.open(path, mode="update", checksum=True) as hdus:
             hdus[0].header["LEVEL"] = "L1A"
         report = process(tmp_path / "a", path, stages=CUBES)
     assert report["official"]["repeated"] == 10
@@ -358,6 +358,12 @@ def _patch(old: bytes, new: bytes) -> Callable[[Path], None]:
     return spoil
 
 
+def _flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
 def _empty(hdus: Any) -> None:
     hdus["DATA"] = fits.BinTableHDU(hdus["DATA"].data[:0], name="DATA")
 
@@ -371,6 +377,8 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "level 0": (_edit(lambda hdus: hdus[0].header.update(LEVEL="L0")), "level L0"),
     "a wrong century": (_edit(lambda hdus: hdus[0].header.update({"DATE-BEG": "1922-06-16T00:00:00"})), "1922"),
     "a column gone": (_edit(lambda hdus: hdus["DATA"].columns.change_name("rcr", "other")), "no column rcr"),
+    "a flipped byte": (lambda path: _flip(path, -30000), "checksum"),
+    "an edited header": (_patch(b"= '2022-06-16T", b"= '2022-06-17T"), "checksum"),
     "times that fall": (_edit(lambda hdus: hdus["DATA"].data["timedel"].__setitem__(slice(None), 0)), "same time"),
 }
 
