@@ -21,6 +21,7 @@ def _preview(options: argparse.Namespace) -> int:
         shape=options.shape,
         frames=options.frames,
         movie=options.movie,
+        has_pdf=options.pdf,
         **bands,
     )
     if options.flare:
@@ -85,6 +86,7 @@ def add_preview(commands: Any) -> None:
     parser.add_argument(
         "--movie", choices=("gif", "mp4"), default="gif", help="kind of the animation; mp4 needs stixflow[movie]"
     )
+    parser.add_argument("--pdf", action="store_true", help="also all figures as the pages of one PDF")
     parser.add_argument(
         "--background",
         metavar="FITS",

@@ -9,7 +9,7 @@ from stixflow.previews.panels import FitShape, Preview, fit_shape, panels_figure
 from stixflow.previews.report import Picture, write_report
 from stixflow.previews.scripts import ScriptFiles, animation_script, idl_script, python_script
 from stixflow.previews.series import series_figure
-from stixflow.previews.theme import figure_png
+from stixflow.previews.theme import figure_png, write_pdf
 from stixflow.previews.visibilities import visibility_figure
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "series_figure",
     "visibility_figure",
     "write_animation",
+    "write_pdf",
     "write_report",
 ]

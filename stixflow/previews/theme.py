@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,3 +79,14 @@ def figure_png(figure: Figure, *, dpi: float = 110) -> bytes:
     metadata: dict[str, Any] = {"Software": None}
     figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor(), metadata=metadata)
     return buffer.getvalue()
+
+
+def write_pdf(path: str | Path, figures: Sequence[Figure], *, title: str = "") -> Path:
+    """Write figures as the pages of a PDF; the same figures give the same bytes."""
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    facts = {"Title": title, "Creator": "stixflow", "Producer": None, "CreationDate": None}
+    with PdfPages(path, metadata=facts) as pages:
+        for figure in figures:
+            pages.savefig(figure, facecolor=figure.get_facecolor())
+    return Path(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -36,12 +36,16 @@ from stixflow.previews import (
     series_figure,
     visibility_figure,
     write_animation,
+    write_pdf,
 )
 from stixflow.previews.panels import METHODS, around
 from stixflow.previews.series import MOST_MAPS
 from stixflow.single import choose_of_files, read_pixels
 from stixflow.stages.images import ENERGY_RANGES, flare_job
 from stixflow.time import TimeRange, iso
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FRAMES = 12
 Band = tuple[float, float]
@@ -60,6 +64,8 @@ class PreviewWanted:
     frames: int = FRAMES
     """Maps of the animation, at most; it is made for the first band that can be imaged."""
     movie: Movie = "gif"
+    has_pdf: bool = False
+    """Whether all figures are written as the pages of one PDF, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +237,8 @@ def _write(
     output: Path,
     wanted: PreviewWanted,
 ) -> dict[str, Any]:
-    previews = []
+    previews: list[dict[str, Any]] = []
+    pages: list[Figure] = []
     for band, window in windows.items():
         try:
             shown = preview(
@@ -246,7 +253,7 @@ def _write(
         except StixflowError as error:
             left_out[_band(band)] = str(error)
             continue
-        previews.append(_write_band(subject, shown, output))
+        previews.append(_write_band(subject, shown, output, pages))
     if not previews:
         raise NotFound(
             f"{subject.name} has no image: {next(iter(left_out.values()))}",
@@ -254,10 +261,11 @@ def _write(
             advice="give other energies",
         )
     first = tuple(previews[0]["energy_keV"])
-    animation = _write_animation(subject, first, output, wanted, left_out)
+    animation = _write_animation(subject, first, output, wanted, left_out, pages)
+    pdf = write_pdf(output / f"{subject.name}.pdf", pages, title=subject.name).name if wanted.has_pdf else None
     background = {"name": Path(subject.files.background).name or None, "reason": subject.background_reason or None}
     return {
-        "output": str(output), "background": background, "previews": previews, "animation": animation,
+        "output": str(output), "background": background, "previews": previews, "animation": animation, "pdf": pdf,
         "left_out": left_out,
     }  # fmt: skip
 
@@ -271,13 +279,16 @@ def _cards(subject: _Subject) -> dict[str, Any]:
     return {keyword: Path(name).name for keyword, name in files.items() if name} | dict(subject.cards)
 
 
-def _write_band(subject: _Subject, shown: Preview, output: Path) -> dict[str, Any]:
+def _write_band(subject: _Subject, shown: Preview, output: Path, pages: list[Figure]) -> dict[str, Any]:
+    """Write all that one energy range gets, and add its figures to the pages."""
     stem = f"{subject.name}_{_band(shown.energy_range)}"
     paths = {kind: output / f"{stem}{end}" for kind, end in (
         ("panels", "_panels.png"), ("visibilities", "_visibilities.png"), ("python", ".py"), ("idl", ".pro"),
     )}  # fmt: skip
-    paths["panels"].write_bytes(figure_png(panels_figure(shown, subject.lightcurve)))
-    paths["visibilities"].write_bytes(figure_png(visibility_figure(shown)))
+    figures = {"panels": panels_figure(shown, subject.lightcurve), "visibilities": visibility_figure(shown)}
+    for kind, figure in figures.items():
+        paths[kind].write_bytes(figure_png(figure))
+        pages.append(figure)
     paths["python"].write_text(python_script(shown, subject.files), encoding="utf-8")
     has_idl = bool(subject.files.background)
     if has_idl:
@@ -303,7 +314,12 @@ def _write_band(subject: _Subject, shown: Preview, output: Path) -> dict[str, An
 
 
 def _write_animation(
-    subject: _Subject, band: Band, output: Path, wanted: PreviewWanted, left_out: dict[str, str]
+    subject: _Subject,
+    band: Band,
+    output: Path,
+    wanted: PreviewWanted,
+    left_out: dict[str, str],
+    pages: list[Figure],
 ) -> dict[str, Any]:
     """Image the flare at even steps, as maps, animation, overlay, and the script that makes both of the maps."""
     try:
@@ -339,12 +355,14 @@ def _write_animation(
         output / f"{stem}_{end}" for end in (f"animation.{wanted.movie}", "overlay.png", "series.png", "animation.py")
     )
     write_animation(movie, images)
-    overlay.write_bytes(figure_png(overlay_figure(images, levels=(0.5,), title="50 % of each map")))
     shown = slice(None, None, -(-len(images) // MOST_MAPS))
     times = [spans[i] for i in order]
     title = f"STIX {band[0]:g}–{band[1]:g} keV   {iso(times[0].start)[:10]}"
     page = series_figure(images[shown], times[shown], subject.lightcurve, title=title)
-    series.write_bytes(figure_png(page))
+    outlines = overlay_figure(images, levels=(0.5,), title="50 % of each map")
+    for path, figure in ((series, page), (overlay, outlines)):
+        path.write_bytes(figure_png(figure))
+        pages.append(figure)
     names = [path.name for path in maps]
     script.write_text(animation_script(names, output=f"animation.{wanted.movie}"), encoding="utf-8")
     return {
@@ -363,6 +381,8 @@ def format_previews(payload: dict[str, Any]) -> str:
     if payload["animation"]:
         animation = payload["animation"]
         lines.append(f"{animation['movie']}  {len(animation['maps'])} maps, {len(animation['left_out'])} left out")
+    if payload["pdf"]:
+        lines.append(payload["pdf"])
     background = payload["background"]
     lines.append(f"background: {background['name'] or 'none'} ({background['reason'] or 'no candidate'})")
     lines += [f"left out: {name}: {reason}" for name, reason in payload["left_out"].items()]

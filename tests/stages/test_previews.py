@@ -78,7 +78,7 @@ def test_the_preview_of_official_files(shared: Path, tmp_path: Path, capsys: pyt
     code = cli.main(
         ["preview", str(paths[0]), "--background", str(paths[1]), "--ephemeris", str(places), "--output", str(out),
          "--time-range", "2022-11-09T07:18/2022-11-09T07:26", "--energy-range", "4-10", "--frames", "3",
-         "--shape", "circle", "--json"]
+         "--shape", "circle", "--pdf", "--json"]
     )  # fmt: skip
     told = json.loads(capsys.readouterr().out)
     assert code == 0
@@ -86,6 +86,7 @@ def test_the_preview_of_official_files(shared: Path, tmp_path: Path, capsys: pyt
     assert told["background"] == {"name": paths[1].name, "reason": "given"}
     assert fits.getheader(out / made["maps"][3])["FIT_KIND"] == "circle"
     assert (out / made["panels"]).stat().st_size > 100_000
+    assert (out / told["pdf"]).read_bytes().count(b"/Type /Page ") == 4
     script = (out / made["python"]).read_text()
     assert repr(str(paths[0])) in script
     assert len(told["animation"]["maps"]) == 3
