@@ -61,7 +61,7 @@ def _month(product: str, month: np.datetime64, days: Sequence[Partition]) -> Mon
 
 def worth_joining(month: Month) -> bool:
     """Tell whether a month has days enough, and days that can be joined."""
-    return len(month.days) >= _FEWEST_DAYS and len({day.axes for day in month.days}) == 1
+    return len(month.days) >= _FEWEST_DAYS and len({(day.axes, day.structure) for day in month.days}) == 1
 
 
 def stale_months(catalog: Catalog, root: str) -> list[Month]:

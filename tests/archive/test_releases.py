@@ -93,7 +93,7 @@ def test_two_releases_compared_partition_by_partition(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_old_schema_is_brought_up_to_date(
     version: int, engine: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

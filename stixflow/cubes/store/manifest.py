@@ -16,8 +16,8 @@ MANIFEST = "manifest.json"
 _MANIFEST_VERSION = 1
 
 
-def check_complete(files: Files, digest: str | None) -> None:
-    """Refuse a store of which an object is missing or cut short, at the cost of reading its manifest."""
+def check_complete(files: Files, digest: str | None) -> dict[str, Any]:
+    """Return the manifest; refuse a store of which an object is missing or cut short."""
     manifest = read_manifest(files)
     problems = missing_objects(files.list(), manifest)
     if digest is not None and manifest["digest"] != digest:
@@ -29,6 +29,7 @@ def check_complete(files: Files, digest: str | None) -> None:
             expected="every object of its manifest",
             advice="run `stixflow verify`, then roll back or reprocess this partition",
         )
+    return manifest
 
 
 def make_manifest(objects: Mapping[str, bytes]) -> dict[str, object]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product as cross
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from xarray.core import indexing
 from stixflow.cubes.files import READERS, Files, open_files
 from stixflow.cubes.store.encoding import EPOCH_UNITS, is_blosc, object_key
 from stixflow.cubes.store.manifest import as_json, check_complete
-from stixflow.errors import StoreError, UsageError
+from stixflow.errors import SchemaError, StoreError, UsageError
 
 if TYPE_CHECKING:
     import zarr
@@ -75,27 +76,55 @@ def open_joined(stores: Sequence[tuple[str, str | None]]) -> xr.Dataset:
     ----------
     stores
         URL and digest of each store (None does not ask), in order of time. Every variable without `time` is taken
-        from the first one, and of the attributes those that all have alike.
+        from the first one, and of the attributes those that all have alike. What stores of another data model do not
+        have is left out; the attribute `left_out` names it.
 
     Raises
     ------
     StoreError
         As `open_store`, for any of them.
+    SchemaError
+        If data models differ in the dimensions, units or axes of what they both have.
     """
     first = open_store(stores[0][0], digest=stores[0][1])
     with ThreadPoolExecutor(READERS) as threads:
         opened = list(threads.map(lambda store: _open_quickly(*store), stores))
     urls = tuple(url for url, _ in stores)
-    nodes = [nodes for nodes, _ in opened]
+    nodes = [one.nodes for one in opened]
+    left_out = _left_out(opened)
+    first = first.drop_vars([name for name in left_out if name in first.variables])
     joined: dict[Hashable, xr.Variable] = {
         name: variable if "time" not in variable.dims else _joined_variable(str(name), variable, urls, nodes)
         for name, variable in first.variables.items()
     }
-    joined["time"] = xr.Variable("time", np.concatenate([times for _, times in opened]), first["time"].attrs)
+    joined["time"] = xr.Variable("time", np.concatenate([one.times for one in opened]), first["time"].attrs)
     axes = {name: variable.compute() for name, variable in joined.items() if "time" not in variable.dims}
     coords = {name: axes.get(name, joined[name]) for name in first.coords}
     values = {name: axes.get(name, joined[name]) for name in first.data_vars}
-    return xr.Dataset(values, coords, _common_attrs(first.attrs, nodes))
+    attrs = _common_attrs(first.attrs, nodes)
+    return xr.Dataset(values, coords, attrs | ({"left_out": left_out} if left_out else {}))
+
+
+def _left_out(opened: Sequence[_Opened]) -> list[str]:
+    """Return the variables that not all stores have; refuse stores where one means something else."""
+    first, *others = opened
+    for other in others:
+        if other.meaning != first.meaning:
+            _check_means_the_same(first, other)
+    names = [set(one.meaning) for one in opened]
+    return sorted(set[str]().union(*names) - set[str].intersection(*names))
+
+
+def _check_means_the_same(one: _Opened, other: _Opened) -> None:
+    both = sorted(one.meaning.keys() & other.meaning.keys())
+    changed = [name for name in both if one.meaning[name] != other.meaning[name]]
+    differing = [name for name in changed if not one.has_same(name, other)]
+    if differing:
+        raise SchemaError(
+            f"{', '.join(differing)} of {other.url} are not what they are in {one.url}",
+            expected="a span of one data model",
+            advice="ask for the spans apart, or build the older one again: `stixflow reprocess`",
+        )
 
 
 def read_nodes(files: Files) -> dict[str, Any]:
@@ -109,11 +138,39 @@ def _common_attrs(attrs: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) 
     return {name: value for name, value in attrs.items() if all(other.get(name) == value for other in others)}
 
 
-def _open_quickly(url: str, digest: str | None) -> tuple[dict[str, Any], NDArray[np.datetime64]]:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A store of which manifest, metadata and times were read."""
+
+    url: str
+    nodes: Mapping[str, Any]
+    times: NDArray[np.datetime64]
+    meaning: Mapping[str, tuple[object, ...]]
+    """Of each variable: dimensions and units, and the digests of its objects where it has no `time`."""
+
+    def has_same(self, name: str, other: _Opened) -> bool:
+        """Tell whether a variable means the same; the same axis may have been packed in another way."""
+        if self.meaning[name][:2] != other.meaning[name][:2]:
+            return False
+        return np.array_equal(self.whole(name), other.whole(name))
+
+    def whole(self, name: str) -> NDArray[Any]:
+        return _read_array(open_files(self.url), f"0/{name}", self.nodes[f"0/{name}"])
+
+
+def _open_quickly(url: str, digest: str | None) -> _Opened:
     files = open_files(url)
-    check_complete(files, digest)
+    lines = check_complete(files, digest)["objects"]
     nodes = read_nodes(files)
-    return nodes, _read_array(files, "0/time", nodes["0/time"]).view("datetime64[ns]")
+    meaning = {}
+    for path, node in nodes.items():
+        if path.startswith("0/"):
+            dims = tuple(node["dimension_names"])
+            keys = () if "time" in dims else _keys_of(node, ...)
+            digests = tuple(lines[f"{path}/{key}"][1] for key in keys)
+            meaning[path.removeprefix("0/")] = (dims, node["attributes"].get("units"), digests)
+    times = _read_array(files, "0/time", nodes["0/time"]).view("datetime64[ns]")
+    return _Opened(url, nodes, times, meaning)
 
 
 def _joined_variable(
