@@ -43,12 +43,13 @@ def main() -> None:
     parser.add_argument("--products", type=int, default=10)
     parser.add_argument("--flares", type=int, default=25_000)
     parser.add_argument("--images", type=int, default=200_000)
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), help="only one of them")
     parser.add_argument("--quick", action="store_true", help="a hundredth of it, SQLite only")
     options = parser.parse_args()
     if options.quick:
         options.days, options.flares, options.images = 25, 250, 2000
     for name, place in (("sqlite", _sqlite), ("postgresql", _postgres)):
-        if options.quick and name != "sqlite":
+        if name != (options.database or ("sqlite" if options.quick else name)):
             continue
         with place() as url:
             told = measure(url, options.days, options.products, options.flares, options.images)

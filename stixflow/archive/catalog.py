@@ -257,15 +257,19 @@ class Catalog(Runs, Inputs, Findings):
         return {(row["product"], row["key"]): row["day"] for row in rows}
 
     def rolled_back(self) -> set[tuple[str, str, str]]:
-        """Return product, key and input digest of the partitions that were rolled back from; of a release, none."""
+        """Return product, key and input digest of the partitions that were rolled back from; of a release, none.
+
+        One of the same inputs as what is shown is not among them: a store of these that is lost may be built again.
+        """
         if self.release is not None:
             return set()
-        table, pointer = tables.partition, tables.current
+        table, pointer, shown = tables.partition, tables.current, tables.partition.alias("shown")
         mine = sa.and_(pointer.c.product == table.c.product, pointer.c.key == table.c.key)
         query = (
             sa.select(table.c.product, table.c.key, table.c.input_digest)
             .join(pointer, mine)
-            .where(table.c.id > pointer.c.partition_id, table.c.state == "superseded")
+            .join(shown, shown.c.id == pointer.c.partition_id)
+            .where(table.c.id > shown.c.id, table.c.state == "superseded", table.c.input_digest != shown.c.input_digest)
         )
         return {(row["product"], row["key"], row["input_digest"]) for row in self._rows(query)}
 

@@ -226,6 +226,8 @@ def format_plan(payload: Mapping[str, Any]) -> str:
         f" ({_span(whole['elapsed_low'])} to {_span(whole['elapsed_high'])}), of which the coordinating process"
         f" {_span(whole['coordinator_seconds'])}"
     )
+    if whole["free_bytes"] is not None and whole["bytes_written"] > 0.9 * whole["free_bytes"]:
+        lines.append(f"WARNING: the disc has room for {whole['free_bytes'] / 1e6:.1f} MB")
     if whole["guessed"]:
         lines.append(f"guessed, since no run has recorded it: {', '.join(whole['guessed'])}")
     for name, reasons in payload.get("left_out", {}).items():

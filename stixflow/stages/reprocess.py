@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -359,7 +360,7 @@ def plan_reprocess(
         if not exists
         else len(pinned.catalog.partitions()),
         "parts": [part.as_row() for part in parts if part.items],
-        "total": estimate.total(parts, rates, workers or _cores()),
+        "total": estimate.total(parts, rates, workers or _cores()) | {"free_bytes": _free_bytes(root)},
         "left_out": _left_out(present),
     }
 
@@ -405,6 +406,11 @@ def _left_out(present: Archive) -> dict[str, int]:
     unknown = sum(item.n_packets for item in sets if item.product not in PRODUCTS)
     found = {"partitions of which the archive has no packets": orphans, "packets of types that have no cube": unknown}
     return {name: number for name, number in found.items() if number}
+
+
+def _free_bytes(root: str) -> int | None:
+    """Return the room on the disc of an archive; None in a bucket."""
+    return None if "://" in root else shutil.disk_usage(root).free
 
 
 def _cores() -> int:

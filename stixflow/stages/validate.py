@@ -111,7 +111,7 @@ def validate(
     found = Validation(release, against, accepted=accept)
     counts = _compare_partitions(before, after, scope, found)
     pairs = _compare_flares(before, after, scope, found)
-    _compare_images(before, after, pairs, found)
+    _compare_images(before, after, pairs, found, gates)
     found.gates = _gates(found, unfinished or Unfinished(), gates, counts)
     return found
 
@@ -229,16 +229,20 @@ def _flare_note(change: str, row: Mapping[str, Any]) -> dict[str, Any]:
 # Images -----------------------------------------------------------------------------------------------------------
 
 
-def _compare_images(before: Catalog, after: Catalog, pairs: Mapping[str, str], found: Validation) -> None:
+def _compare_images(before: Catalog, after: Catalog, pairs: Mapping[str, str], found: Validation, gates: Gates) -> None:
+    """Fill in how far images have moved and how their flux has changed; those beyond the gates are named."""
     old, new = (_by_what(catalog.images()) for catalog in (before, after))
     wanted = {(pairs[flare], *rest): row for (flare, *rest), row in old.items() if flare in pairs}
     found_again = set(pairs.values())
     of_flares = {key: row for key, row in new.items() if key[0] in found_again}
     shifts, ratios = [], []
-    for key in wanted.keys() & of_flares.keys():
+    for key in sorted(wanted.keys() & of_flares.keys()):
         shift, ratio = _shift(wanted[key], of_flares[key]), _flux_ratio(wanted[key], of_flares[key])
         shifts += [] if shift is None else [shift]
         ratios += [] if ratio is None else [ratio]
+        if (shift or 0.0) > gates.shift_arcsec or abs((ratio or 1.0) - 1.0) > gates.flux_change:
+            note = {"what": "image", "change": "changed", "key": " ".join(map(str, key))}
+            found.rows.append(note | {"shift_arcsec": shift, "flux_ratio": ratio})
     missing = sorted(wanted.keys() - of_flares.keys())
     found.rows += [{"what": "image", "change": "missing", "key": " ".join(map(str, key))} for key in missing]
     found.images = {

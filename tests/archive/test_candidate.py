@@ -161,6 +161,21 @@ def test_what_is_published_meanwhile_is_never_lost(place: dict[str, Any]) -> Non
     archive.close()
 
 
+def test_what_is_lost_after_a_switch_may_be_built_again(place: dict[str, Any]) -> None:
+    """A run that has published the same packets again, before the switch, is none that was rolled back from."""
+    archive = open_archive(**place)
+    mine = begin(archive)
+    for number, day in enumerate(DAYS):
+        build(mine, day, f"N{number}", seed=10 + number)
+    publish(archive, DAYS[0], "L0", seed=20)
+    take_over(archive.catalog, NAME)
+    mark_validated(archive.catalog, NAME, {}, passed=True)
+    switch(archive.catalog, NAME)
+    assert shown(archive) == all_of("N{}")
+    assert archive.catalog.rolled_back() == set()
+    archive.close()
+
+
 def test_what_lies_outside_the_scope_is_that_of_readers(place: dict[str, Any]) -> None:
     archive = open_archive(**place)
     mine = begin(archive, Scope(start=str(DAYS[1]), stop=str(DAYS[2])))

@@ -119,7 +119,7 @@ def test_a_clock_that_goes_backwards_changes_nothing_shown(
     """What replaces what is told by ids and pointers, never by time."""
     now = tables.now_ns()
     monkeypatch.setattr("stixflow.archive.tables.now_ns", lambda: now + step_ns)
-    add(archive, [day_of(DAYS[0], n_time=8, seed=3)], DAYS[0], "R2")
+    add(archive, [day_of(DAYS[0], n_time=8, seed=3)], DAYS[0], "R2", input_digest="more")
     assert _shown(archive) == "R2"
     assert archive.catalog.rolled_back() == set()
     assert archive.catalog.rollback("ql_lightcurve", DAYS[0].isoformat()).run_id == "R1"

@@ -282,6 +282,14 @@ def test_a_plan_tells_what_is_left_and_changes_nothing(archive_copy: Path) -> No
         plan_reprocess(str(archive_copy / "none"), ALL)
 
 
+def test_a_plan_warns_where_the_disc_is_too_small(archive_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stixflow.stages.estimate import format_plan
+
+    assert "WARNING" not in format_plan(plan_reprocess(str(archive_copy), ALL))
+    monkeypatch.setattr("stixflow.stages.reprocess._free_bytes", lambda _: 100_000)
+    assert "WARNING: the disc has room for 0.1 MB" in format_plan(plan_reprocess(str(archive_copy), ALL))
+
+
 def test_rates_that_no_run_has_recorded_are_guesses(archive_copy: Path) -> None:
     import sqlite3
 

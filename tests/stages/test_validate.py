@@ -120,6 +120,11 @@ def test_what_is_unfinished(unfinished: Unfinished, gate: str, acceptable: bool)
     assert against(catalog(), unfinished=unfinished, accept="why").passed == acceptable
 
 
+def test_images_beyond_the_gates_are_named() -> None:
+    (row,) = against(catalog(images=[IMAGE | {"total_flux": 12.5}])).rows
+    assert (row["what"], row["key"], row["flux_ratio"], row["shift_arcsec"]) == ("image", "a bp 4.0 10.0", 1.25, 0.0)
+
+
 def test_gates_may_be_wider() -> None:
     wide = Gates(lost_flares=1.0, shift_arcsec=10.0, flux_change=0.5, counts_change=0.5)
     assert against(catalog(flares=[], images=[]), gates=wide).passed
