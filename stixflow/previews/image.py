@@ -207,7 +207,7 @@ def draw_image(
     drawn = _draw_pixels(axes, image, top)
     _set_field(axes, image, field_of_view, field)
     draw_sun(axes, image.observer, keeps_corner=image.beam > 0 and not is_small)
-    _draw_contours(axes, image, contour_levels)
+    _draw_contours(axes, image, contour_levels, 0.7 if is_small else 1.1)
     _draw_marks(axes, marks)
     axes.set_title(image.title, loc="left", fontsize=9, color=look.ink)
     axes.locator_params(nbins=3 if is_small else 5)
@@ -312,14 +312,14 @@ def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "
         axes.text(x[first], y[first], text, color="white", alpha=0.75, fontsize=7, ha="center", va="center")
 
 
-def _draw_contours(axes: Axes, image: SkyImage, levels: Sequence[float]) -> None:
+def _draw_contours(axes: Axes, image: SkyImage, levels: Sequence[float], width: float) -> None:
     top, (left, right) = float(np.nanmax(image.data)), axes.get_xlim()
     if not levels or not top > 0 or right - left > 2 * image.observer.rsun_arcsec:
         return
     rows, columns = image.data.shape
     x, y = image.sky(*np.meshgrid(np.arange(columns), np.arange(rows)))
     values = sorted(top * level for level in levels)
-    axes.contour(x, y, image.data, levels=values, colors="#7ee8fa", linewidths=1.1)
+    axes.contour(x, y, image.data, levels=values, colors="#7ee8fa", linewidths=width)
 
 
 _MARKS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

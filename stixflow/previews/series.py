@@ -76,8 +76,9 @@ def series_figure(
         axes.set_title(f"{number + 1}  {clock} +{when.seconds:.0f} s", loc="left", fontsize=8, color=look.ink)
         if number % columns:
             axes.set_yticklabels([])
+        elif number // columns == (rows - 1) // 2:
+            axes.set_ylabel("helioprojective y (arcsec)", fontsize=9)
         if number + columns < len(images):
             axes.set_xticklabels([])
     figure.supxlabel("helioprojective x (arcsec)", fontsize=9, color=look.ink)
-    figure.supylabel("helioprojective y (arcsec)", fontsize=9, color=look.ink)
     return figure

@@ -325,7 +325,7 @@ def _write_animation(
     try:
         flare = image_flare(
             subject.pixels, [band],
-            cadence=subject.within.seconds / wanted.frames, within=subject.within, background=subject.background,
+            cadence=_covered_s(subject) / wanted.frames, within=subject.within, background=subject.background,
             ephemeris=subject.ephemeris,
         )  # fmt: skip
     except StixflowError as error:
@@ -369,6 +369,12 @@ def _write_animation(
         "movie": movie.name, "overlay": overlay.name, "series": series.name, "script": script.name, "maps": names,
         "left_out": [{"time_range": str(when), "reason": reason} for when, reason in faint],
     }  # fmt: skip
+
+
+def _covered_s(subject: _Subject) -> float:
+    """Seconds of the flare that there are pixel data of."""
+    inside = subject.within.covers(subject.pixels["time"].to_numpy())
+    return float(subject.pixels["timedel"].to_numpy()[inside].sum()) or subject.within.seconds
 
 
 def format_previews(payload: dict[str, Any]) -> str:
