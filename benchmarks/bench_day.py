@@ -19,38 +19,24 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from stixflow.compute import Serial
-from stixflow.simulate import random_scenario, simulate
-from stixflow.stages import STAGES, bind, open_run
+from stixflow.bench.days import deliver
+from stixflow.bench.end_to_end import process_day
 
 _DAY = date(2022, 6, 15)
 
 
 def measure(flares: float, folder: Path) -> dict[str, Any]:
     """Simulate and process a day; the second of two runs counts, so that imports do not."""
-    _process(folder / "warm-up", 2.0)
-    return _process(folder / "day", flares)
-
-
-def _process(folder: Path, flares: float) -> dict[str, Any]:
+    process_day(deliver(_DAY, folder / "warm-up", flares=2.0, seed=7), f"{folder}/warm-up/archive")
     started = time.process_time()
-    truth = simulate(random_scenario(_DAY, seed=7, rate=flares), folder / "delivery", container="binary")
+    day = deliver(_DAY, folder / "day", flares=flares, seed=7)
     simulated = time.process_time() - started
-    paths = [folder / "delivery/telemetry", folder / "delivery/ephemeris"]
-    seconds = {}
-    with open_run(str(folder / "archive"), pool=Serial(), command="benchmark") as run:
-        stages = bind(run, paths)
-        for name in STAGES:
-            started = time.process_time()
-            stages[name]()
-            seconds[name] = time.process_time() - started
-        report = run.report()
-    if report["failed"]:
-        raise SystemExit(f"the day was not processed: {report['failed']}")
+    report = process_day(day, f"{folder}/day/archive")
+    seconds = report["cpu_seconds"]
     return {
-        "megabytes_of_packets": sum(path.stat().st_size for path in truth.telemetry) / 1e6,
+        "megabytes_of_packets": day.n_bytes / 1e6,
         "packets": report["balance"]["packets_in"],
-        "flares_simulated": len(truth.flares),
+        "flares_simulated": day.flares,
         "flares_found": report["counts"].get("flares", 0),
         "images": report["counts"].get("images", 0),
         "cpu_seconds": {"simulate": simulated, **seconds, "process": sum(seconds.values())},

@@ -19,14 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stixflow.telemetry import Packets, Records, concat, decode, read_packets
+from stixflow.bench.decode import decode_all, numbers
+from stixflow.telemetry import Packets, concat, read_packets
 from stixflow.telemetry.ccsds import frame
-from stixflow.telemetry.compression import join_count_bytes
-from stixflow.telemetry.layouts import Field, layouts
-from stixflow.telemetry.requests import bin_starts
-from stixflow.time import scet_to_utc
 
 DAY = {
     "quick look": ("21,6,30", "21,6,31", "21,6,32", "21,6,33", "21,6,34"),
@@ -134,45 +130,6 @@ def _seconds(work: Callable[[], object], rounds: int = 3) -> float:
         work()
         best = min(best, time.process_time() - start)
     return best
-
-
-def decode_all(stream: bytes, use: Callable[[Records], int]) -> int:
-    """Frame and decode packets of all types, batch by batch; sum what `use` makes of the records."""
-    total = 0
-    for batch in Packets.from_bytes(stream).batches():
-        decoded = decode(batch, products=set(np.unique(batch.product()).tolist()))
-        assert not decoded.rejected
-        total += sum(use(records) for records in decoded.values())
-    return total
-
-
-def numbers(records: Records) -> int:
-    """Decompress, calibrate and date everything; return how many numbers came out."""
-    columns: list[NDArray[Any]] = [scet_to_utc(_starts(records))]
-    if "count_byte" in records:
-        columns.append(join_count_bytes(records["num_count_bytes"], records["count_byte"]))
-    for one in _fields(records):
-        if one.scheme:
-            columns.append(records.values(one.name))
-        elif one.curve:
-            columns.append(records.engineering(one.name))
-    return sum(column.size for column in columns)
-
-
-def _fields(records: Records) -> list[Field]:
-    found = {
-        one.name: one
-        for index in np.unique(records.layout).tolist()
-        for _, scope in layouts()[index].levels.values()
-        for one in scope.fields
-    }
-    return list(found.values())
-
-
-def _starts(records: Records) -> NDArray[np.int64]:
-    if records.type[:2] == (21, 6) and records.type[2] in (20, 21, 22, 23, 24, 30):
-        return bin_starts(records)
-    return records.scet
 
 
 if __name__ == "__main__":
