@@ -21,6 +21,8 @@ UNKNOWN = 0xFFFF
 
 _Array = NDArray[Any]
 _NUMBERS_AT_ONCE = 1 << 20
+_TABLED = 2
+"""Bytes of numbers of which there are few enough for a table."""
 _FINE_OF_OFFICIAL = 65535.0
 
 
@@ -98,13 +100,28 @@ def with_error(
 ) -> list[Column]:
     """Make a column and that of its compression error, NaN where nothing was received."""
     values = smallest(values)
+    errors = _by_value(values, skm) if values.dtype.itemsize <= _TABLED else _one_by_one(values, skm)
+    if observed is not None and not observed.all():
+        errors[~np.broadcast_to(observed, errors.shape)] = np.nan
+    return [Column(name, values, unit), Column(f"{name}_comp_err", errors, unit)]
+
+
+def _by_value(values: _Array, skm: _Array) -> NDArray[np.float32]:
+    """Errors of small numbers, looked up."""
+    numbers = np.arange(int(values.max(initial=0)) + 1)
+    errors = np.empty(values.shape, dtype=np.float32)
+    for scheme in np.unique(skm):
+        rows = skm == scheme
+        errors[rows] = error(numbers, np.full(numbers.shape, scheme)).astype(np.float32)[values[rows]]
+    return errors
+
+
+def _one_by_one(values: _Array, skm: _Array) -> NDArray[np.float32]:
     scheme = skm.reshape(-1, *[1] * (values.ndim - 1))
     errors = np.empty(values.shape, dtype=np.float32)
     for row in range(0, len(values), step := _rows_at_once(values)):
         errors[row : row + step] = error(values[row : row + step], scheme[row : row + step])
-    if observed is not None and not observed.all():
-        errors[~np.broadcast_to(observed, errors.shape)] = np.nan
-    return [Column(name, values, unit), Column(f"{name}_comp_err", errors, unit)]
+    return errors
 
 
 def _rows_at_once(values: _Array) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _GZIP_LEVEL = 6
-_CARD = 80
+_UNSIGNED = ("u2", "u4", "u8")
 _CODES = {
     "b1": "L",
     "u1": "B",
@@ -53,49 +52,66 @@ def unfold(masks: ArrayLike, size: int) -> NDArray[np.uint8]:
     return np.asarray(np.asarray(masks).astype(np.int64)[..., None] >> np.arange(size) & 1, dtype=np.uint8)
 
 
-def table_hdu(name: str, columns: Sequence[Column]) -> Any:
+def table_hdu(name: str, columns: Sequence[Column]) -> bytes:
     """Make the HDU of a binary table."""
-    from astropy.io import fits
+    from stixflow.imaging.fits_bytes import hdu_bytes
 
-    return fits.BinTableHDU.from_columns([_fits_column(column) for column in columns], name=name)
+    stored = [_stored(column.values) for column in columns]
+    rows = np.empty(len(stored[0]), [(f"f{n}", one.dtype, one.shape[1:]) for n, one in enumerate(stored)])
+    for number, values in enumerate(stored):
+        rows[f"f{number}"] = values
+    about: dict[str, Any] = {
+        "XTENSION": ("BINTABLE", "binary table extension"),
+        "BITPIX": (8, "array data type"),
+        "NAXIS": (2, "number of array dimensions"),
+        "NAXIS1": (rows.dtype.itemsize, "length of dimension 1"),
+        "NAXIS2": (len(rows), "length of dimension 2"),
+        "PCOUNT": (0, "number of group parameters"),
+        "GCOUNT": (1, "number of groups"),
+        "TFIELDS": (len(columns), "number of table fields"),
+    }
+    for number, column in enumerate(columns, start=1):
+        about |= {f"{key}{number}": value for key, value in _described(column).items()}
+    return hdu_bytes(about, {"EXTNAME": (name, "extension name")}, rows.tobytes())
 
 
-def _fits_column(column: Column) -> Any:
-    from astropy.io import fits
-
-    values = column.values
-    shape = values.shape[1:]
+def _described(column: Column) -> dict[str, Any]:
+    """Cards of one column, without its number."""
+    values, shape = column.values, column.values.shape[1:]
     zero = None
     if values.dtype.kind == "U":
-        code, size = "A", max(values.dtype.itemsize // 4, 1)
-        shape = (*shape, size) if shape else ()
-        form = f"{size}A"
+        size = max(values.dtype.itemsize // 4, 1)
+        shape, form = (*shape, size) if shape else (), f"{size}A"
     else:
         kind = f"{values.dtype.kind}{values.dtype.itemsize}"
-        code = _CODES[kind]
-        form = code if not shape or int(np.prod(shape)) == 1 else f"{int(np.prod(shape))}{code}"
-        zero = 1 << 8 * values.dtype.itemsize - 1 if kind in ("u2", "u4", "u8") else None
-    null = None if column.missing is None else column.missing - (zero or 0)
-    dim = f"({','.join(str(n) for n in reversed(shape))})" if shape else None
-    return fits.Column(
-        name=column.name,
-        format=form,
-        unit=column.unit or " ",
-        null=null,
-        bscale=1 if zero else None,
-        bzero=zero,
-        dim=dim,
-        array=values,
-    )
+        count = int(np.prod(shape))
+        form = _CODES[kind] if count == 1 else f"{count}{_CODES[kind]}"
+        zero = 1 << 8 * values.dtype.itemsize - 1 if kind in _UNSIGNED else None
+    return {
+        "TTYPE": column.name,
+        "TFORM": form,
+        "TUNIT": column.unit or " ",
+        **({} if column.missing is None else {"TNULL": column.missing - (zero or 0)}),
+        **({} if zero is None else {"TSCAL": 1, "TZERO": zero}),
+        **({"TDIM": f"({','.join(str(n) for n in reversed(shape))})"} if shape else {}),
+    }
 
 
-def write_hdus(path: Path, hdus: Sequence[Any]) -> None:
-    """Write a file with checksums, whole or not at all, gzipped where its name ends in ``.gz``."""
-    from astropy.io import fits
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
+    """Values as their bytes stand in a file: first byte first, unsigned integers with their first bit flipped."""
+    kind = f"{values.dtype.kind}{values.dtype.itemsize}"
+    if values.dtype.kind == "U":
+        return np.char.encode(values, "ascii", "replace").astype(f"S{max(values.dtype.itemsize // 4, 1)}")
+    if kind == "b1":
+        return np.where(values, b"T", b"F").astype("S1")
+    if kind in _UNSIGNED:
+        values = values ^ values.dtype.type(1 << 8 * values.dtype.itemsize - 1)
+    return values.astype(values.dtype.newbyteorder(">"))
 
-    buffer = io.BytesIO()
-    fits.HDUList(list(hdus)).writeto(buffer, checksum=True)
-    content = buffer.getbuffer()
+
+def write_hdus(path: Path, hdus: Sequence[bytes]) -> None:
+    """Write a file whole or not at all, gzipped where its name ends in ``.gz``."""
+    content = b"".join(hdus)
     data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -105,23 +121,14 @@ def write_hdus(path: Path, hdus: Sequence[Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def primary_hdu(cards: Mapping[str, tuple[Any, str]], *, history: Sequence[str], comments: Sequence[str]) -> Any:
+def primary_hdu(cards: Mapping[str, tuple[Any, str]], *, history: Sequence[str], comments: Sequence[str]) -> bytes:
     """Make the primary HDU; long lines of history and comments are broken."""
-    from astropy.io import fits
+    from stixflow.imaging.fits_bytes import hdu_bytes
 
-    header = fits.Header()
-    for key, (value, comment) in cards.items():
-        header.append((key, value, comment[: _room(key, value)]), end=True)
-    for line in history:
-        header.add_history(line)
-    for line in comments:
-        header.add_comment(line)
-    return fits.PrimaryHDU(header=header)
-
-
-def _room(key: str, value: Any) -> int | None:
-    """Length that is left for the comment of a card; None where the card goes on in others."""
-    from astropy.io import fits
-
-    image = fits.Card(key, value).image
-    return max(0, len(image) - len(image.rstrip()) - 3) if len(image) == _CARD else None
+    about = {
+        "SIMPLE": (True, "conforms to FITS standard"),
+        "BITPIX": (8, "array data type"),
+        "NAXIS": (0, "number of array dimensions"),
+        "EXTEND": True,
+    }
+    return hdu_bytes(about, cards, b"", history=history, comments=comments)

@@ -61,7 +61,7 @@ def read_origin(path: str | Path) -> Origin:
             packet_id=next(iter(_numbers(file, "tc_packet_id_ref")), None),
             time_stamp=_first(file, "time_stamp"),
             databases=_databases(file),
-            cards={key: file.header[key] for key in _KEPT_CARDS if key in file.header},
+            cards={key: file.header[key] for key in _KEPT_CARDS if file.header.get(key) is not None},
             history=_lines(file, "HISTORY"),
             comments=_lines(file, "COMMENT"),
         )

@@ -64,7 +64,7 @@ def image_hdu(data: NDArray[Any], cards: Cards, history: Sequence[str] = (), *, 
         about |= {"PCOUNT": (0, "number of parameters"), "GCOUNT": (1, "number of groups")}
     elif not last:
         about["EXTEND"] = True
-    return _hdu(about, cards, history, data.astype(f">{kind}").tobytes())
+    return hdu_bytes(about, cards, data.astype(f">{kind}").tobytes(), history=history)
 
 
 def table_hdu(name: str, columns: Sequence[Column], **cards: Any) -> bytes:
@@ -93,7 +93,7 @@ def table_hdu(name: str, columns: Sequence[Column], **cards: Any) -> bytes:
         about |= {f"TTYPE{number}": column.name, f"TFORM{number}": form}
         about |= {f"TUNIT{number}": column.unit} if column.unit else {}
         about |= {f"TDIM{number}": column.dim} if column.dim else {}
-    return _hdu(about, {"EXTNAME": (name, "extension name"), **cards}, (), rows.tobytes() + bytes(heap))
+    return hdu_bytes(about, {"EXTNAME": (name, "extension name"), **cards}, rows.tobytes() + bytes(heap))
 
 
 def card(keyword: str, value: Any, comment: str = "") -> str:
@@ -129,14 +129,17 @@ def _float_text(value: float) -> str:
     return digits[: _FLOAT_WIDTH - len(mark + exponent)] + mark + exponent
 
 
-def _hdu(about: Cards, cards: Cards, history: Sequence[str], data: bytes) -> bytes:
+def hdu_bytes(
+    about: Cards, cards: Cards, data: bytes, *, history: Sequence[str] = (), comments: Sequence[str] = ()
+) -> bytes:
+    """One HDU with its checksums: the cards that describe its data, then all others, then history and comments."""
     fill = b"\0" * (-len(data) % _BLOCK)
     data_sum = _sum(data + fill)
     lines = [*_lines(about), *_lines(cards)]
     lines.append(card("CHECKSUM", _NO_SUM, "HDU checksum"))
     at = _CARD * (len("".join(lines)) // _CARD - 1) + 11
     lines.append(card("DATASUM", str(data_sum), "data unit checksum"))
-    lines += _history_lines(history)
+    lines += _text_lines("HISTORY", history) + _text_lines("COMMENT", comments)
     text = "".join((*lines, "END"))
     header = text.ljust(len(text) + -len(text) % _BLOCK).encode("ascii")
     encoded = _encoded_sum(_sum(header, data_sum))
@@ -149,10 +152,11 @@ def _lines(cards: Cards) -> Iterable[str]:
     )
 
 
-def _history_lines(history: Sequence[str]) -> list[str]:
+def _text_lines(keyword: str, lines: Sequence[str]) -> list[str]:
+    plain = (line.encode("ascii", "replace").decode("ascii") for line in lines)
     return [
-        f"HISTORY {line[start : start + _HISTORY_WIDTH]}".ljust(_CARD)
-        for line in history
+        f"{keyword:8}{line[start : start + _HISTORY_WIDTH]}".ljust(_CARD)
+        for line in plain
         for start in range(0, max(len(line), 1), _HISTORY_WIDTH)
     ]
 
