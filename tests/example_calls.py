@@ -34,3 +34,20 @@ def blas_threads(size: int) -> dict[str, int]:
     np.ones((size, size)) @ np.ones((size, size))
     found = {library["filepath"]: int(library["num_threads"]) for library in threadpool_info()}
     return found | {"environment": int(os.environ["OMP_NUM_THREADS"]), "blosc": int(os.environ["BLOSC_NTHREADS"])}
+
+
+def burn(seconds: float) -> None:
+    """Use the processor for so long."""
+    import time
+
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def write_bytes(path: str) -> None:
+    """Write a megabyte and read it."""
+    with open(path, "wb") as stream:
+        stream.write(bytes(1_000_000))
+    with open(path, "rb") as stream:
+        stream.read()

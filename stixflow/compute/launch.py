@@ -79,7 +79,8 @@ def open_cluster(
     import dask
     import distributed  # noqa: F401  # brings its defaults: what was set before them would take them along when it is unset
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client", "distributed.comm", "distributed.core"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by this package
     with dask.config.set(dask_settings(profile.wait_seconds)), ExitStack() as stack:
         client = _connected(profile, stack)
         if report is not None:

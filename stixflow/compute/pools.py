@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
@@ -17,6 +18,10 @@ _SLOTS_SECONDS = 2.0
 
 class WorkerLost(Exception):
     """The process that computed a batch ended before it answered, or its answer could not travel."""
+
+
+class SchedulerLost(ConnectionError):
+    """Nobody is left who could compute; a run ends here, and the next one goes on where it stopped."""
 
 
 class Pool(Protocol):
@@ -78,7 +83,8 @@ class Cluster:
     def slots(self) -> int:
         now = time.monotonic()
         if now - self._asked > _SLOTS_SECONDS:
-            self._slots = max(1, sum(int(threads) for threads in self._client.nthreads().values()))
+            with _told_when_gone():
+                self._slots = max(1, sum(int(threads) for threads in self._client.nthreads().values()))
             self._asked = now
         return self._slots
 
@@ -97,7 +103,7 @@ class Cluster:
         from distributed import span
 
         name = tag or getattr(call, "__name__", "call")
-        with span(name):
+        with _told_when_gone(), span(name):
             # Every item of the catalog is a side effect somewhere: equal calls are never one call.
             future = self._client.submit(call, *arguments, key=f"{name}-{uuid4().hex}", pure=False)
         self._live.add(future)
@@ -106,21 +112,22 @@ class Cluster:
 
     def wait(self) -> tuple[object, Any]:
         from distributed import KilledWorker
-        from distributed.client import FutureCancelledError
 
-        future = next(self._ended)
+        with _told_when_gone():
+            future = next(self._ended)
         self._live.discard(future)
         try:
-            result = future.result()
+            with _told_when_gone():
+                result = future.result()
         except KilledWorker as error:
             result = WorkerLost(str(error))
-        except FutureCancelledError as error:
-            raise ConnectionError(_GONE) from error
+        except SchedulerLost:
+            raise
         except (
             Exception
         ) as error:  # no worker is left, or what the call cannot catch itself: arguments or values that do not pickle
             if type(error).__name__ in _NO_WORKERS:
-                raise ConnectionError(f"{str(error).rstrip('.')}. {_AGAIN}") from error
+                raise SchedulerLost(f"{str(error).rstrip('.')}. {_AGAIN}") from error
             result = WorkerLost(f"{type(error).__name__}: {error}")
         future.release()
         return future, result
@@ -129,9 +136,23 @@ class Cluster:
         from distributed import as_completed
 
         if self._live and self._client.status == "running":
-            self._client.cancel(list(self._live))
+            with suppress(SchedulerLost), _told_when_gone():
+                self._client.cancel(list(self._live))
         self._live.clear()
         self._ended = as_completed()
+
+
+@contextmanager
+def _told_when_gone() -> Iterator[None]:
+    """Make of the many ways in which Dask notices that its scheduler is gone the one that people are told."""
+    from distributed import client
+    from distributed.comm import CommClosedError
+
+    closed = getattr(client, "ClosedClientError", CommClosedError)  # not in older ones
+    try:
+        yield
+    except (CommClosedError, closed, client.FutureCancelledError, StopIteration) as error:
+        raise SchedulerLost(_GONE) from error
 
 
 _AGAIN = (

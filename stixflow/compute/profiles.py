@@ -80,7 +80,7 @@ Name = Annotated[str, AfterValidator(_check_name)]
 class _Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    wait_seconds: float = Field(60.0, gt=0, description="how long to wait for the first worker")
+    wait_seconds: float = Field(300.0, gt=0, description="how long to wait for a worker where there is none")
 
 
 class LocalProfile(_Profile):

@@ -28,6 +28,8 @@ def format_report(report: Mapping[str, Any]) -> str:
         "done      " + (", ".join(f"{count} {name}" for name, count in report["counts"].items()) or "nothing to do"),
         "seconds   " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["seconds"].items()),
     ]
+    if costs := {name: cost for name, cost in report.get("cost", {}).items() if cost["items"]}:
+        lines.append("cost      " + ", ".join(f"{name} {_cost(cost)}" for name, cost in costs.items()))
     files = report.get("official", {})
     if any(files.values()):
         lines.insert(
@@ -40,6 +42,13 @@ def format_report(report: Mapping[str, Any]) -> str:
         lines.append("kept, known, not decoded yet  " + ", ".join(f"{n} of ({kind})" for kind, n in waiting.items()))
     lines += _notes("skipped", report["skipped"], "reason") + _notes("FAILED", report["failed"], "error")
     return "\n".join(lines)
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    return (
+        f"{cost['cpu_seconds']:.1f} s CPU + {cost['overhead_share']:.0%} overhead"
+        f" (a worker at most {cost['peak_worker_bytes'] / 1e6:.0f} MB)"
+    )
 
 
 def _notes(title: str, notes: Sequence[Mapping[str, str]], key: str) -> list[str]:

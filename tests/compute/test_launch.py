@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from example_calls import blas_threads, square
+from running_dask import plain_environment, running_scheduler
 
 from stixflow.compute import Cost, Pool, Serial, load_profile, map_batches, open_cluster, open_engine
 from stixflow.compute.launch import kubernetes_spec, scheduler_environment, slurm_cluster, worker_environment
@@ -216,7 +216,7 @@ class _Pods:
         command = [str(Path(sys.executable).parent / program), *arguments, *more]
         process = subprocess.Popen(
             [*command, "--dashboard-address", "127.0.0.1:0"],
-            env={**_plain_environment(), **names},
+            env={**plain_environment(), **names},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -232,13 +232,6 @@ class _Pods:
             process.communicate(timeout=30)
 
 
-def _plain_environment() -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("DASK", "OMP", "OPENBLAS", "MKL"))
-    }
-    return kept | {"PYTHONPATH": str(_TESTS)}
-
-
 @pytest.mark.cluster
 def test_the_pods_of_kubernetes_compute(kubernetes: KubernetesProfile, monkeypatch: pytest.MonkeyPatch) -> None:
     import dask_kubernetes.operator
@@ -249,37 +242,6 @@ def test_the_pods_of_kubernetes_compute(kubernetes: KubernetesProfile, monkeypat
         assert_works(pool)
         assert_one_blas_thread(pool)
         assert pool.memory_limit == 800_000_000
-
-
-@contextmanager
-def running_scheduler(workers: int, **environment: str) -> Iterator[tuple[str, list[subprocess.Popen[str]]]]:
-    """Start `dask scheduler` and workers as an operator would; yield the address and the processes."""
-    processes: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> str:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "dask"), *arguments, "--dashboard-address", "127.0.0.1:0"],
-            env={**_plain_environment(), **environment},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        assert process.stderr is not None
-        return next(m[1] for line in process.stderr if (m := re.search(r"(?:at|to): +(tcp://\S+:\d+)", line)))
-
-    try:
-        address = start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        for _ in range(workers):
-            start("worker", address, "--nthreads", "1", "--host", "127.0.0.1", "--memory-limit", "1GB")
-        yield address, processes
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            try:
-                process.communicate(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 @pytest.mark.cluster
