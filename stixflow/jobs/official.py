@@ -30,6 +30,8 @@ HEADER_CLOCK = "level-1 header"
 _FIRST, _LAST = np.datetime64("2020-02-10", "ns"), np.datetime64("2040-01-01", "ns")
 """Launch, and later than the mission can last."""
 _VERSION = re.compile(r"V(\d{1,9})", re.IGNORECASE)
+_KEPT_NAME = re.compile(r"[0-9a-f]{32}")
+"""What an archive calls a file that it keeps; taken in from there, it has the name that its header gives."""
 _SHOWN = 3
 
 
@@ -178,11 +180,12 @@ def _rank(path: Path) -> dict[str, Any]:
     from stixflow.fits.headers import peek
 
     cards = peek(path)
+    name = str(cards.get("FILENAME") or path.name) if _KEPT_NAME.fullmatch(path.stem) else path.name
     given = str(cards.get("VERSION", "")).strip()
     named = _VERSION.findall(path.stem.split(".")[0])
     version = int(given) if given.isdecimal() and len(given) < 9 else int(named[-1]) if named else 0
     return {
-        "name": path.name,
+        "name": name,
         "level": str(cards.get("LEVEL", "L1")),
         "version": version,
         "made": str(cards.get("DATE", "")),

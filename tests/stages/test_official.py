@@ -418,3 +418,13 @@ def test_workers_take_files(exported: Path, tmp_path: Path) -> None:
     )
     assert seen[0] == ("ingest", len(paths))
     assert utc_to_scet(np.datetime64("2022-06-16", "ns")) > 0
+
+
+def test_an_archive_without_its_catalog_is_made_anew_from_its_files(from_files: Path, tmp_path: Path) -> None:
+    """Under the names that their headers give, since the archive names them by their content."""
+    report = process(tmp_path / "again", from_files / "packets", stages=CUBES)
+    assert not report["failed"]
+    ours, theirs = cubes_of(tmp_path / "again"), cubes_of(from_files)
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        xr.testing.assert_identical(ours[key], theirs[key])
