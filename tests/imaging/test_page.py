@@ -13,7 +13,8 @@ import sunpy.map
 PAGE = Path(__file__).resolve().parents[2] / "docs/imaging.md"
 
 
-def test_the_examples_of_the_page_run() -> None:
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) == 5
     namespace: dict[str, Any] = {}
@@ -24,6 +25,7 @@ def test_the_examples_of_the_page_run() -> None:
     np.testing.assert_allclose(fit, [(-18, -12), (16, 15)], atol=1.0)
     assert namespace["entropy"]["converged"].all()
     assert float(namespace["significance"].max()) > 10
+    assert np.load("maps.npy").shape == namespace["images"]["image"].shape
 
 
 def test_the_examples_from_an_archive_run(processed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
