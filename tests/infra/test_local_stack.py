@@ -104,16 +104,22 @@ def test_an_interrupt_ends_everything(state: Path) -> None:
     assert belonging_to(state) == []
 
 
-def test_variables_are_put_in_as_compose_does() -> None:
+@pytest.fixture
+def program() -> Any:
+    """Return the program as a module."""
     from importlib.machinery import SourceFileLoader
     from importlib.util import module_from_spec, spec_from_loader
 
     loader = SourceFileLoader("local_stack", str(_PROGRAM))
     spec = spec_from_loader("local_stack", loader)
     assert spec is not None
-    program = module_from_spec(spec)
-    sys.modules["local_stack"] = program  # dataclasses look there
-    loader.exec_module(program)
+    found = module_from_spec(spec)
+    sys.modules["local_stack"] = found  # dataclasses look there
+    loader.exec_module(found)
+    return found
+
+
+def test_variables_are_put_in_as_compose_does(program: Any) -> None:
     given = {"A": "1", "EMPTY": ""}
     assert program.interpolate("${A} ${A:-2} ${B:-2} ${EMPTY:-3} ${B}.", given) == "1 1 2 3 ."
     with pytest.raises(program.StackError, match="B is not set: say it"):
@@ -124,3 +130,21 @@ def test_variables_are_put_in_as_compose_does() -> None:
     assert placed("postgres", ["postgres"], ports) == "postgres"
     assert placed(":8787", [], ports) == "127.0.0.1:2"
     assert placed("http://localhost:8787/health54321", [], ports) == "http://127.0.0.1:2/health54321"
+
+
+def test_services_run_as_the_files_say(program: Any, state: Path) -> None:
+    ports = {port: port + 10_000 for port in program._PORTS}
+    variables = program.read_environment(_ROOT / "infra/example.env")
+    services = {one.name: one for one in program.read_services(ports, state, variables | {"WORKERS": "3"})}
+    assert {"dask-worker", "dask-worker-2", "dask-worker-3"} <= set(services)
+    order = list(services)
+    assert order.index("postgres") < order.index("prefect-database") < order.index("prefect-server")
+    worker = services["prefect-worker"]
+    assert worker.environment["STIXFLOW_SCHEDULES"] == ""
+    assert worker.environment["STIXFLOW_SCHEDULER"] == "tcp://127.0.0.1:18786"
+    assert worker.environment["AWS_ACCESS_KEY_ID"] == "change-me-key"
+    assert Path(services["s3"].command[0]).name == "moto_server"
+    checks = [one.check for one in services.values() if one.name.startswith("dask-worker")]
+    assert len(set(checks)) == 3  # each its own port
+    assert not any("$" in part for one in services.values() for part in (*one.command, *one.environment.values()))
+    assert all("4200" not in part or "14200" in part for one in services.values() for part in one.command)
