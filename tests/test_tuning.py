@@ -152,3 +152,9 @@ def test_batches_follow_the_profile() -> None:
         run = Run(None, Serial(), "run", tuning=Tuning(batch_seconds=7.0, window=5))  # type: ignore[arg-type]
         assert list(run.fan_out("stage", str, [1], str)) == []
     assert (seen["batch_seconds"], seen["window"]) == (7.0, 5)
+
+
+def test_the_profile_that_is_shipped_is_one() -> None:
+    tuning = read_tuning(Path(__file__).resolve().parents[1] / "infra/profiles/measured.toml")
+    assert tuning.layouts
+    assert tuning.window > 0

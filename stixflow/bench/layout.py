@@ -57,6 +57,7 @@ QUERIES: Mapping[str, tuple[float, Query]] = {
 two bands by four methods, one energy of all times, everything summed over pixels, one detector of all."""
 
 TIMES, ENERGIES, SHARDS, LEVELS = (60, 120, 300, 3600), (4, 8, 32), (None, 3600), (1, 3, 6)
+WHOLE_BYTES = (4 << 20, 16 << 20)
 
 
 def candidates(product: str, *, quick: bool = False) -> list[Layout]:
@@ -70,6 +71,7 @@ def candidates(product: str, *, quick: bool = False) -> list[Layout]:
         if shard is None or times < shard
     ]
     tried += [replace(now, level=level) for level in LEVELS if level != now.level]
+    tried = [*(replace(now, whole_bytes=size) for size in WHOLE_BYTES if size != now.whole_bytes), *tried]
     return [now, *(one for one in (tried[:3] if quick else tried) if one != now)]
 
 
@@ -157,10 +159,11 @@ def _time(call: Callable[[], object], repetitions: int) -> float:
 
 
 def describe(layout: Layout) -> str:
-    """Write a layout in a few words: ``120 x 8 in shards of 3600, zstd-3``."""
+    """Write a layout in a few words: ``120 x 8 in shards of 3600, whole up to 1 MiB, zstd-3``."""
     cut = " x ".join(str(size) for size in layout.chunks.values())
     shards = f"in shards of {layout.shard_time}" if layout.shard_time else "no shards"
-    return f"{cut} {shards}, zstd-{layout.level}"
+    whole = f"whole up to {layout.whole_bytes / 2**20:g} MiB"
+    return f"{cut} {shards}, {whole}, zstd-{layout.level}"
 
 
 def choose(rows: Sequence[Row], product: str, *, least_gain: float = 0.15) -> Tuning:
