@@ -4,8 +4,8 @@
 
 Fills a catalog with what readers see and an open release of the same size (rows only, no stores), then validates,
 switches, and takes the switch back, while another process reads light-curve pointers and images all the time. Prints
-one JSON object for each database: seconds of each step, reads of the other process and the slowest of them, and how
-many of its reads held a mixture (none may).
+one JSON object for each database: seconds of each step (`_cpu_s`: of processor time of this process, in which all of
+SQLite runs), reads of the other process and the slowest of them, and how many held a mixture (none may).
 """
 
 from __future__ import annotations
@@ -61,25 +61,25 @@ def main() -> None:
 def measure(url: str, days: int, products: int, flares: int, images: int) -> dict[str, Any]:
     """Fill a catalog and measure each step on it."""
     catalog = Catalog(url)
-    filling = _timed(lambda: fill(catalog, days, products, flares, images))
-    found: dict[str, Any] = {"partitions": days * products, "flares": flares, "images": images, "fill_s": filling}
-    found["take_over_s"] = _timed(lambda: take_over(catalog, NAME))
+    found: dict[str, Any] = {"partitions": days * products, "flares": flares, "images": images}
+    found |= _measured("fill", lambda: fill(catalog, days, products, flares, images))
+    found |= _measured("take_over", lambda: take_over(catalog, NAME))
     mine = Catalog(url, release=NAME)
-    found["validate_s"] = _timed(lambda: validate(catalog, mine, release=NAME))
+    found |= _measured("validate", lambda: validate(catalog, mine, release=NAME))
     mark_validated(catalog, NAME, {}, passed=True)
     with _reader(url) as seen:
         time.sleep(1.0)
         quiet = len(seen)
-        found["switch_s"] = _timed(lambda: switch(catalog, NAME))
+        found |= _measured("switch", lambda: switch(catalog, NAME))
         after = len(seen)
-        found["back_s"] = _timed(lambda: switch_back(catalog, NAME))
+        found |= _measured("back", lambda: switch_back(catalog, NAME))
         time.sleep(0.5)
         reads = list(seen)
     found["reads"] = len(reads)
     found["slowest_read_before_s"] = round(max(one[0] for one in reads[:quiet]), 3)
     found["slowest_read_during_switch_s"] = round(max((one[0] for one in reads[quiet:after]), default=0.0), 3)
     found["mixtures"] = sum(one[1] > 1 for one in reads)
-    found["drop_s"] = _timed(lambda: drop_release(catalog, NAME, force=True))
+    found |= _measured("drop", lambda: drop_release(catalog, NAME, force=True))
     mine.close()
     catalog.close()
     return found
@@ -188,10 +188,11 @@ def read_all_the_time(url: str, seen: Any, ended: Any) -> None:
     catalog.close()
 
 
-def _timed(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _measured(name: str, call: Callable[[], object]) -> dict[str, float]:
+    started, cpu = time.perf_counter(), time.process_time()
     call()
-    return round(time.perf_counter() - started, 2)
+    wall, used = time.perf_counter() - started, time.process_time() - cpu
+    return {f"{name}_s": round(wall, 2), f"{name}_cpu_s": round(used, 2)}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ release of its own, so that one more transaction takes the switch back.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -71,6 +71,8 @@ class CandidatePlan:
     """Code, clock and detector that everything in it is made by."""
     packets_upto: int = 0
     """Number of the last packet set that it has looked at."""
+    shown_before: str = ""
+    """The release that was shown when readers were switched to this one; empty if there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ def read_plan(row: Mapping[str, Any]) -> CandidatePlan:
         Scope(scope.get("start", _FIRST), scope.get("stop", _LAST), products),
         dict(kept.get("made_by", {})),
         int(kept.get("packets_upto", 0)),
+        str(kept.get("shown_before", "")),
     )
 
 
@@ -253,7 +256,7 @@ def take_over(catalog: Catalog, name: str) -> int:
         _take_choices(connection, name)
         last = connection.execute(sa.select(sa.func.max(tables.packet_set.c.id))).scalar() or 0
         if changed or last != plan.packets_upto:
-            _set(connection, name, state="open", plan=_plan_text(CandidatePlan(plan.scope, plan.made_by, int(last))))
+            _set(connection, name, state="open", plan=_plan_text(replace(plan, packets_upto=int(last))))
     return changed
 
 
@@ -383,16 +386,19 @@ def switch(catalog: Catalog, name: str, *, nothing_inside: Sequence[tuple[str, s
         _check_state(name, row["state"], ("validated", "final"))
         if row["switched"] is not None:
             raise UsageError(f"the release {name} is shown already", advice="see `stixflow release list`")
-        _check_in_step(connection, name, read_plan(row))
+        plan = read_plan(row)
+        _check_in_step(connection, name, plan)
         kept = _keep_missing(connection, name, set(nothing_inside))
         before = free_name(connection, f"{name}-before")
         note = f"what readers saw before {name}"
         keep_present(connection, before, note=note, code_version=row["code_version"], moves_images=True)
         moved, added, removed = _move_pointers(connection, name)
         flares, images = _show_findings(connection, name)
-        _set(connection, name, state="final", before=before, switched=tables.now_ns())
         table = tables.release
-        connection.execute(table.update().where(table.c.name != name).values(switched=None))
+        last = connection.execute(sa.select(table.c.name).where(table.c.switched.is_not(None))).scalar() or ""
+        connection.execute(table.update().values(switched=None))
+        kept_plan = _plan_text(replace(plan, shown_before=last))
+        _set(connection, name, state="final", before=before, switched=tables.now_ns(), plan=kept_plan)
     return Switched(name, before, moved, added, removed, kept, flares, images)
 
 
@@ -553,6 +559,7 @@ def switch_back(catalog: Catalog, name: str) -> Switched:
         moved, added, removed = _return_pointers(connection, name, before)
         flares, images = _return_findings(connection, name, before)
         _set(connection, name, switched=None, before=None)
+        _set(connection, read_plan(row).shown_before, switched=tables.now_ns())
     return Switched(before, name, moved, added, removed, kept, flares, images)
 
 

@@ -91,12 +91,12 @@ def all_of(run: str, days: tuple[date, ...] = DAYS) -> dict[str, tuple[str, ...]
     return {day.isoformat(): (run.format(number),) * 4 for number, day in enumerate(days)}
 
 
-def begin(archive: Archive, scope: Scope | None = None) -> Archive:
+def begin(archive: Archive, scope: Scope | None = None, name: str = NAME) -> Archive:
     """Open a release and return the door to it."""
-    begin_candidate(archive.catalog, NAME, scope or Scope(), made_by=CODE)
-    take_over(archive.catalog, NAME)
+    begin_candidate(archive.catalog, name, scope or Scope(), made_by=CODE)
+    take_over(archive.catalog, name)
     url = archive.catalog._engine.url.render_as_string(hide_password=False)
-    return open_archive(archive.root, NAME, catalog=url)
+    return open_archive(archive.root, name, catalog=url)
 
 
 def test_all_moves_at_once_and_back(place: dict[str, Any]) -> None:
@@ -158,6 +158,25 @@ def test_what_is_published_meanwhile_is_never_lost(place: dict[str, Any]) -> Non
     assert {key: runs[0] for key, runs in shown(archive).items()} == dict(
         zip(map(str, (*DAYS, fresh, newest)), ("P0", "L1", "P2", "L2", "L3"), strict=True)
     )
+    archive.close()
+
+
+def test_switches_are_taken_back_one_after_the_other(place: dict[str, Any]) -> None:
+    archive = open_archive(**place)
+    for name, letter in ((NAME, "N"), ("newer", "M")):
+        mine = begin(archive, name=name)
+        for number, day in enumerate(DAYS):
+            build(mine, day, f"{letter}{number}", seed=number)
+        mark_validated(archive.catalog, name, {}, passed=True)
+        switch(archive.catalog, name)
+    assert shown(archive) == all_of("M{}")
+    with pytest.raises(UsageError, match="new is not shown"):
+        switch_back(archive.catalog, NAME)
+    for name, letter in (("newer", "N"), (NAME, "P")):
+        switch_back(archive.catalog, name)
+        assert shown(archive) == all_of(letter + "{}")
+    switch(archive.catalog, "newer")  # what was final can be shown again
+    assert shown(archive) == all_of("M{}")
     archive.close()
 
 
