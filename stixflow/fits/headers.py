@@ -229,7 +229,7 @@ def _header(name: str, stream: Any, number: int) -> Cards | None:
         if not block and not data.startswith(b"XTENSION=" if number else b"SIMPLE  ="):
             if number or not data:
                 return None
-            raise InputFileError(f"{name} is not a FITS file (it does not begin with SIMPLE)", expected="FITS")
+            raise _wrong(name, "is not a FITS file (it does not begin with SIMPLE)", "FITS", "give another file")
         if len(data) < BLOCK:
             raise _wrong(name, f"is cut short in the header of HDU {number}", "a header that ends", "fetch it again")
         for at in range(0, BLOCK, _CARD):
