@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date, timedelta
 from pathlib import Path
@@ -201,7 +201,7 @@ def _write_report(path: Path, archive: Archive, compared: list[dict[str, Any]], 
         },
         lightcurve=archive.lightcurves(DAY, DAY + timedelta(days=1)),
         flares=flares,
-        pictures=[picture for flare in compared if (picture := _picture(archive, flare)) is not None],
+        pictures=_pictures(archive, compared),
         comparison=compared,
         balance=report["balance"],
         seconds=report["seconds"],
@@ -209,21 +209,26 @@ def _write_report(path: Path, archive: Archive, compared: list[dict[str, Any]], 
     )
 
 
-def _picture(archive: Archive, flare: Mapping[str, Any]) -> Picture | None:
+def _pictures(archive: Archive, compared: Sequence[Mapping[str, Any]]) -> list[Picture]:
+    """Every flare by CLEAN in all bands; the brightest by every method, one picture for each band."""
     from stixflow.previews import Picture, SkyImage
 
-    if flare["found"] is None:
-        return None
-    images = archive.images(flare["found"]["flare_id"])
-    clean = images[images["method"] == "clean"].sort_values("energy_low")
-    if clean.empty:
-        return None
-    truth = flare["truth"]
-    return Picture(
-        [SkyImage.of_map(archive.map(image_id)) for image_id in clean["image_id"]],
-        [_mark(truth, "truth"), _mark(flare["found"], "found")],
-        f"Flare {flare['found']['flare_id']}, {flare['found']['goes_class']}",
-    )
+    found = [flare for flare in compared if flare["found"] is not None]
+    brightest = max(found, key=lambda flare: flare["truth"]["peak_counts"], default=None)
+    pictures = []
+    for flare in found:
+        images = archive.images(flare["found"]["flare_id"]).sort_values(["energy_low", "method"])
+        marks = [_mark(flare["truth"], "truth"), _mark(flare["found"], "found")]
+        name = f"Flare {flare['found']['flare_id']}, {flare['found']['goes_class']}"
+        parts = [(name, images[images["method"] == "clean"])]
+        if flare is brightest:
+            parts = [(f"{name}, from {low:g} keV", band) for low, band in images.groupby("energy_low")]
+        pictures += [
+            Picture([SkyImage.of_map(archive.map(one)) for one in part["image_id"]], marks, caption)
+            for caption, part in parts
+            if len(part)
+        ]
+    return pictures
 
 
 def _mark(flare: Mapping[str, Any], kind: Literal["truth", "found"]) -> Mark:
