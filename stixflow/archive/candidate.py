@@ -282,7 +282,8 @@ def _taken(scope: Scope) -> sa.Select[Any]:
 
 def _take_pointers(connection: sa.Connection, name: str, scope: Scope) -> int:
     mine, wanted = tables.release_partition, _taken(scope).subquery()
-    stale = sa.and_(mine.c.release == name, mine.c.taken, mine.c.partition_id.not_in(sa.select(wanted.c.partition_id)))
+    same = sa.exists().where(wanted.c.partition_id == mine.c.partition_id)
+    stale = sa.and_(mine.c.release == name, mine.c.taken, sa.not_(same))
     gone = connection.execute(mine.delete().where(stale)).rowcount
     known = sa.exists().where(mine.c.release == name, mine.c.product == wanted.c.product, mine.c.key == wanted.c.key)
     fresh = sa.select(
@@ -484,10 +485,10 @@ def _move_pointers(connection: sa.Connection, name: str) -> tuple[int, int, int]
         .correlate(table)
         .scalar_subquery()
     )
-    shown = sa.select(now.c.partition_id)
-    of_release = sa.select(mine.c.partition_id).where(mine.c.release == name)
-    coming = sa.and_(table.c.id.in_(of_release), table.c.id.not_in(shown))
-    going = sa.and_(table.c.id.in_(shown), table.c.id.not_in(of_release))
+    shown = sa.exists().where(now.c.partition_id == table.c.id)
+    of_release = sa.exists().where(mine.c.release == name, mine.c.partition_id == table.c.id)
+    coming = sa.and_(of_release, sa.not_(shown))
+    going = sa.and_(shown, sa.not_(of_release))
     connection.execute(table.update().where(coming).values(state="published", replaces=before))
     connection.execute(table.update().where(going).values(state="superseded"))
     removed = connection.execute(now.delete().where(sa.not_(sa.exists().where(same)))).rowcount
@@ -600,22 +601,18 @@ def _return_findings(connection: sa.Connection, name: str, before: str) -> tuple
     theirs = flare.c.partition_id.in_(sa.select(pointers.c.partition_id).where(pointers.c.release == before))
     connection.execute(flare.delete().where(flare.c.release == PRESENT, shown, theirs))
     flares = copy_rows(connection, flare, before, PRESENT, shown, theirs)
+    # Each condition for itself: PostgreSQL asks an OR of subqueries row by row.
     left = image.alias()
-    imaged = sa.select(left.c.flare_id).where(left.c.release == name, left.c.flare_id.is_not(None))
-    gone = sa.or_(image.c.flare_id.is_(None), image.c.flare_id.in_(imaged))
-    connection.execute(image.delete().where(image.c.release == PRESENT, gone))
+    imaged = sa.exists().where(left.c.release == name, left.c.flare_id == image.c.flare_id)
+    for gone in (image.c.flare_id.is_(None), imaged):
+        connection.execute(image.delete().where(image.c.release == PRESENT, gone))
     has = sa.exists().where(left.c.release == PRESENT, left.c.image_id == image.c.image_id)
     images = copy_rows(connection, image, before, PRESENT, sa.not_(has))
     place = location.alias()
-    earlier = sa.select(place.c.flare_id).where(place.c.release == before)
-    connection.execute(location.delete().where(location.c.release == PRESENT, location.c.flare_id.in_(earlier)))
+    earlier = sa.exists().where(place.c.release == before, place.c.flare_id == location.c.flare_id)
+    connection.execute(location.delete().where(location.c.release == PRESENT, earlier))
     copy_rows(connection, location, before, PRESENT)
-    again = sa.or_(done.c.item.in_(imaged), sa.exists().where(*_same_mark(done, before)))
-    connection.execute(done.delete().where(done.c.release == PRESENT, again))
-    copy_rows(connection, done, before, PRESENT)
+    marked = sa.exists().where(left.c.release == name, left.c.flare_id == done.c.item)
+    connection.execute(done.delete().where(done.c.release == PRESENT, done.c.stage == "images", marked))
+    _replace_marks(connection, before)
     return flares, images
-
-
-def _same_mark(done: sa.Table, release: str) -> list[Any]:
-    theirs = done.alias()
-    return [theirs.c.release == release, theirs.c.stage == done.c.stage, theirs.c.item == done.c.item]
