@@ -28,6 +28,10 @@ def prepare(archive: str) -> Path:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_CLI_PROMPT": "false",
+        # In memory, where it is by default, it is lost with the server, and what was leased stays taken.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # Logs and artifacts of flow runs that were removed go too.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
     }.items():
         os.environ.setdefault(name, value)
     return state

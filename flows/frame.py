@@ -39,6 +39,12 @@ _TRANSPORT_MODULES = ("botocore", "aiobotocore", "aiohttp")
 _log = logging.getLogger("stixflow.flows")
 
 
+class SomeFailed(StixflowError, RuntimeError):
+    """Items of a run that failed; the rest is done, and `report` says what."""
+
+    report: Mapping[str, Any] = {}
+
+
 class Engine(BaseModel):
     """What computes."""
 
@@ -160,7 +166,9 @@ def conclude(name: str, report: Mapping[str, Any], *, nothing: str = "nothing to
     if failed:
         first = failed[0]
         text = f"{len(failed)} failed, the first: {first['stage']}: {first['item']}: {first['error']}"
-        return Failed(message=text, data=dict(report))
+        error = SomeFailed(text, advice="see the report of the run; the next one does what was mended")
+        error.report = dict(report)
+        return Failed(message=text, data=error)
     done = ", ".join(f"{count} {what}" for what, count in report.get("counts", {}).items() if count)
     return Completed(message=done or nothing, data=dict(report))
 

@@ -32,10 +32,11 @@ def run_deployments(site: Site, deployments: Sequence[Deployment], *, poll_secon
 
 async def _serve(site: Site, deployments: Sequence[Deployment], poll_seconds: float) -> None:
     runner = _Runner(name=site.name, query_seconds=poll_seconds, pause_on_shutdown=False, prefetch_seconds=0)
+    began = datetime.now(UTC)
     names: dict[UUID, str] = {}
     for one in deployments:
         names[await runner.aadd_deployment(await _built(one, site))] = one.flow
-    await recover(names)
+    await recover(names, before=began)
     await runner.start()
 
 
@@ -51,8 +52,8 @@ class _Runner(Runner):
         self._stopping = asyncio.get_running_loop().create_task(self.astop())
 
 
-async def recover(deployments: Mapping[UUID, str]) -> dict[str, int]:
-    """Mark runs whose process is gone as crashed, drop runs that were missed, and start one in place of either.
+async def recover(deployments: Mapping[UUID, str], *, before: datetime) -> dict[str, int]:
+    """Mark runs whose process is gone as crashed, drop runs that were due `before`, and start one in place of either.
 
     Only the runner that has these deployments may call it: it takes every run of them that goes on for dead.
 
@@ -62,7 +63,7 @@ async def recover(deployments: Mapping[UUID, str]) -> dict[str, int]:
     """
     dead = await _runs(deployments, _GOING)
     stopped = [run for run in await _last_runs(deployments) if run.state and run.state.message == _STOPPED]
-    late = [run for run in await _runs(deployments, (StateType.SCHEDULED,)) if _is_late(run)]
+    late = [run for run in await _runs(deployments, (StateType.SCHEDULED,)) if _is_due(run, before)]
     async with get_client() as client:
         for run in dead:
             message = "The process that ran it is gone; what it had left to do is done by the next run."
@@ -105,9 +106,9 @@ async def _last_runs(deployments: Mapping[UUID, str]) -> list[FlowRun]:
     return [run for runs in last.values() for run in runs]
 
 
-def _is_late(run: FlowRun) -> bool:
+def _is_due(run: FlowRun, before: datetime) -> bool:
     due = run.next_scheduled_start_time or run.expected_start_time
-    return due is not None and due < datetime.now(UTC)
+    return due is not None and due < before
 
 
 def _tell(run: FlowRun, deployments: Mapping[UUID, str], message: str) -> None:

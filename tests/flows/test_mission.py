@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,30 +23,6 @@ pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("client")]
 Call = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def client(prefect_on_postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Make this process a client of the server, before Prefect is imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in prefect_on_postgres.environment.items():
-            if name.startswith("PREFECT") or name == "DO_NOT_TRACK":
-                patch.setenv(name, value)
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("home")))
-        from prefect.settings import (
-            PREFECT_API_URL,
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-            PREFECT_LOGGING_TO_API_ENABLED,
-            temporary_settings,
-        )
-
-        settings = {
-            PREFECT_API_URL: prefect_on_postgres.api,
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_LOGGING_TO_API_ENABLED: False,
-        }
-        with temporary_settings(settings):
-            yield
-
-
 @pytest.fixture
 def run() -> Call:
     """Return what runs a flow by name and gives its end state and its report."""
@@ -54,7 +30,8 @@ def run() -> Call:
 
     def call(name: str, **parameters: Any) -> tuple[Any, dict[str, Any]]:
         state = getattr(mission, name)(**parameters, return_state=True)
-        return state, state.result(raise_on_failure=False)
+        result = state.result(raise_on_failure=False)
+        return state, result.report if state.is_failed() else result
 
     return call
 
