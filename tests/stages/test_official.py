@@ -428,3 +428,24 @@ def test_an_archive_without_its_catalog_is_made_anew_from_its_files(from_files: 
     assert ours.keys() == theirs.keys()
     for key in ours:
         xr.testing.assert_identical(ours[key], theirs[key])
+
+
+def test_a_file_says_what_memory_it_takes(exported: Path, tmp_path: Path) -> None:
+    """Of a gzipped file that of its content, so that a worker is not given what it cannot hold."""
+    import gzip
+    import tracemalloc
+
+    from stixflow.jobs import OfficialJob, keep_official
+    from stixflow.stages.ingest import file_digest
+
+    path = max(exported.iterdir(), key=lambda one: one.stat().st_size)
+    packed = tmp_path / f"{path.name}.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    plain, small = (OfficialJob(str(one), file_digest(one), str(tmp_path / "a")) for one in (path, packed))
+    assert plain.estimated_bytes == small.estimated_bytes > 2 * path.stat().st_size
+    for job in (plain, small):
+        tracemalloc.start()
+        keep_official(job)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < job.estimated_bytes
