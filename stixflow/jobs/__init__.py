@@ -7,7 +7,16 @@ sees the catalog.
 
 from stixflow.jobs.build import BuildJob, Built, build
 from stixflow.jobs.detect import Detected, DetectJob, detect
-from stixflow.jobs.frame import UNDECODED, AncillaryFile, Framed, FrameJob, NotTelemetry, frame, keep_ancillary
+from stixflow.jobs.frame import (
+    UNDECODED,
+    AncillaryFile,
+    AncillaryJob,
+    Framed,
+    FrameJob,
+    NotTelemetry,
+    frame,
+    keep_ancillary,
+)
 from stixflow.jobs.image import Imaged, ImageJob, NotImaged, image, image_together
 from stixflow.jobs.official import (
     HEADER_CLOCK,
@@ -23,6 +32,7 @@ __all__ = [
     "HEADER_CLOCK",
     "UNDECODED",
     "AncillaryFile",
+    "AncillaryJob",
     "BuildJob",
     "Built",
     "DetectJob",

@@ -272,7 +272,16 @@ class AncillaryFile:
     path: str
 
 
-def keep_ancillary(source: str, digest: str, root: str) -> AncillaryFile:
+@dataclass(frozen=True, slots=True)
+class AncillaryJob:
+    """One ephemeris file to be kept below `root`."""
+
+    path: str
+    digest: str
+    root: str
+
+
+def keep_ancillary(job: AncillaryJob) -> AncillaryFile:
     """Copy an L2 ancillary FITS file into the archive and tell its day.
 
     Raises
@@ -282,12 +291,12 @@ def keep_ancillary(source: str, digest: str, root: str) -> AncillaryFile:
     """
     from stixflow.ephemeris import read_ancillary
 
-    times = read_ancillary(source)["time"].to_numpy()
+    times = read_ancillary(job.path)["time"].to_numpy()
     if not len(times):
         raise InputFileError(
-            f"{Path(source).name} holds no sample", expected="a day of ephemeris", advice="leave it out"
+            f"{Path(job.path).name} holds no sample", expected="a day of ephemeris", advice="leave it out"
         )
     day = times[len(times) // 2].astype("datetime64[D]").astype(date)
-    path = f"packets/ephemeris/{day_key(day)}/{digest[:32]}.fits"
-    write_kept(root, path, Path(source).read_bytes())
+    path = f"packets/ephemeris/{day_key(day)}/{job.digest[:32]}.fits"
+    write_kept(job.root, path, Path(job.path).read_bytes())
     return AncillaryFile(day_key(day), path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stixflow import jobs
 from stixflow.archive import FileEntry, PacketSet, Quarantined
-from stixflow.errors import MissingFile, StixflowError
+from stixflow.errors import MissingFile
 from stixflow.jobs.frame import SetRecord
 from stixflow.jobs.kept import kept_of
 from stixflow.stages.official import register_official
@@ -31,6 +31,8 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     """
     telemetry: dict[str, str] = {}
     official: dict[str, str] = {}
+    ancillary: dict[str, str] = {}
+    seen: set[str] = set()
     files = _without_links_out(run, paths, list_files(paths))
     sets = run.archive.catalog.packet_sets()
     have = {_identity(item) for item in sets}
@@ -39,15 +41,13 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     known = 0
     for path in files:
         digest = file_digest(path)
-        if digest in (*telemetry.values(), *official.values()) or (
-            digest not in lost and run.archive.catalog.knows_file(digest)
-        ):
+        if digest in seen or (digest not in lost and run.archive.catalog.knows_file(digest)):
             run.skip("ingest", path.name, "already ingested: the archive has a file of this content")
             known += 1
-        elif (kind := _kind(path)) == _ANCILLARY:
-            _ingest_ancillary(run, path, digest)
-        else:
-            (official if kind == _OFFICIAL else telemetry)[str(path)] = digest
+            continue
+        seen.add(digest)
+        {_TELEMETRY: telemetry, _OFFICIAL: official, _ANCILLARY: ancillary}[_kind(path)][str(path)] = digest
+    _ingest_ancillary(run, ancillary)
     todo = [jobs.FrameJob(path, run.archive.root, run.clock) for path in telemetry]
     for job, framed in run.fan_out("ingest", jobs.frame, todo, lambda job: Path(job.path).name):
         path = Path(job.path)
@@ -135,18 +135,16 @@ def _ingest_official(run: Run, official: Mapping[str, str], paths: Sequence[Path
 
 def _refuse(run: Run, path: Path, is_named: bool, reason: str) -> None:
     note = run.fail if is_named else run.skip
-    note("ingest", path.name, reason)
+    note("ingest", path.name, reason.removeprefix(f"{path.name} "))
 
 
-def _ingest_ancillary(run: Run, path: Path, digest: str) -> None:
-    try:
-        kept = jobs.keep_ancillary(str(path), digest, run.archive.root)
-    except (StixflowError, OSError) as error:
-        run.fail("ingest", path.name, str(error))
-        return
-    entry = FileEntry(digest, path.name, "ephemeris", path.stat().st_size, path=kept.path)
-    item = PacketSet("ephemeris", kept.key, digest, kept.path, 0, digest, {"name": path.name})
-    _count_file(run, path, run.archive.catalog.register_file(entry, run_id=run.run_id, packet_sets=[item]))
+def _ingest_ancillary(run: Run, ancillary: Mapping[str, str]) -> None:
+    todo = [jobs.AncillaryJob(path, digest, run.archive.root) for path, digest in ancillary.items()]
+    for job, kept in run.fan_out("ingest", jobs.keep_ancillary, todo, lambda job: Path(job.path).name):
+        path = Path(job.path)
+        entry = FileEntry(job.digest, path.name, "ephemeris", path.stat().st_size, path=kept.path)
+        item = PacketSet("ephemeris", kept.key, job.digest, kept.path, 0, job.digest, {"name": path.name})
+        _count_file(run, path, run.archive.catalog.register_file(entry, run_id=run.run_id, packet_sets=[item]))
 
 
 def _register(run: Run, path: Path, digest: str, framed: jobs.Framed, have: set[tuple[str, str, str]]) -> None:

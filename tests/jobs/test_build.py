@@ -140,7 +140,7 @@ def test_a_damaged_packet_set_is_never_built_from(packets: Packets, tmp_path: Pa
 
 def test_an_ephemeris_knows_its_distance(delivery: Path, tmp_path: Path) -> None:
     source = delivery / "ephemeris" / "solo_L2_stix-aux-ephemeris_20220616_V01.fits"
-    kept = jobs.keep_ancillary(str(source), "0" * 64, str(tmp_path))
+    kept = jobs.keep_ancillary(jobs.AncillaryJob(str(source), "0" * 64, str(tmp_path)))
     assert kept.key == DAYS[1]
     built = build(tmp_path, "ephemeris", kept.key, (kept.path, "0" * 64))
     assert built.summary["distance_m"] == pytest.approx(0.62 * 149_597_870_700.0, rel=1e-6)
