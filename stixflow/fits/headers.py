@@ -27,7 +27,7 @@ MOST_BYTES = 1 << 32
 """Largest file that is read: the longest pixel request of the mission needs a tenth of it."""
 
 _CARD = 80
-_MOST_BLOCKS = 2000
+_MOST_BLOCKS = 500
 _MOST_HDUS = 100
 _MOST_COLUMNS = 999
 _GZIP_MAGIC = b"\x1f\x8b"

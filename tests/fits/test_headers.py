@@ -76,7 +76,7 @@ ABSURD: dict[str, tuple[Spoil, str]] = {
     "bits of its own": (lambda d: card(d, "BITPIX", 7), "BITPIX as 7"),
     "no axes told": (lambda d: d.replace(b"NAXIS   =", b"NAXOS   =", 1), "NAXIS as None"),
     "no end of its header": (lambda d: d[:2880].replace(b"END     ", b"COMMENT ") + b" " * 2880 * 3, "header"),
-    "headers without end": (lambda d: d[:80] + b"COMMENT x".ljust(80) * 36 * 2001, "header of more than"),
+    "headers without end": (lambda d: d[:80] + b"COMMENT x".ljust(80) * 36 * 501, "header of more than"),
     "cut in a header": (lambda d: d[:4000], "cut short"),
     "cut in its data": (lambda d: d[: len(d) // 2], _MISSING),
     "nothing at all": (lambda _: b"", "empty"),
@@ -114,7 +114,7 @@ def bomb(path: Path, head: bytes, megabytes: int) -> Path:
 
 
 def test_a_bomb_of_zeros_is_left_packed(tmp_path: Path) -> None:
-    path = bomb(tmp_path / "zeros.fits.gz", b"", 200)
+    path = bomb(tmp_path / "zeros.fits.gz", b"", 50)
     _refused_cheaply(path, "not a FITS file")
 
 
@@ -125,7 +125,7 @@ def _header_of_image(good: bytes, size: int) -> bytes:
 
 
 def test_a_bomb_behind_a_header_is_left_packed(good: bytes, tmp_path: Path) -> None:
-    path = bomb(tmp_path / "behind.fits.gz", _header_of_image(good, 6 * 10**9), 100)
+    path = bomb(tmp_path / "behind.fits.gz", _header_of_image(good, 6 * 10**9), 30)
     _refused_cheaply(path, "bytes, or declares them")
 
 
@@ -135,7 +135,7 @@ def test_what_deflate_cannot_give_is_not_waited_for(good: bytes, tmp_path: Path)
 
 
 def test_what_follows_the_last_table_stays_packed(good: bytes, tmp_path: Path) -> None:
-    path = bomb(tmp_path / "tail.fits.gz", good, 300)
+    path = bomb(tmp_path / "tail.fits.gz", good, 50)
     tracemalloc.start()
     try:
         assert len(checked(path).getvalue()) < len(good) + 5000  # type: ignore[union-attr]
