@@ -25,7 +25,7 @@ from stixflow.cubes.model import PRODUCTS
 from stixflow.stages import STAGES, bind, open_run
 
 FIRST = date(2022, 6, 1)
-_BOOTSTRAPS = 2000
+_BOOTSTRAPS = 300
 _LEVELS = (16, 50, 84)
 _NAMES = ("low", "middle", "high")
 
