@@ -50,13 +50,16 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the figures")
     options = parser.parse_args()
     if options.earlier:
-        found = json.loads(options.earlier.read_text())
+        _tell(json.loads(options.earlier.read_text()), options)
     else:
         days, size = (4, Size(20, 100, 8, 20)) if options.quick else (options.days, _size(options.catalog_days))
         with tempfile.TemporaryDirectory() as scratch:
             together = 3 if options.quick else options.together
             place = options.catalog or Path(scratch) / "catalog"
-            found = run(Path(scratch), days, together, place, size)
+            _tell(run(Path(scratch), days, together, place, size), options)  # removing the files takes a while
+
+
+def _tell(found: dict[str, Any], options: argparse.Namespace) -> None:
     if options.output:
         options.output.write_text(json.dumps(found, indent=1) + "\n")
     if options.plot:
