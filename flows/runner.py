@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -19,24 +19,28 @@ from flows.deployments import Deployment, Site, build
 from flows.notify import tell
 from stixflow.settings import load_settings
 
-POLL_SECONDS = 5.0
 _STOPPED = "Runner is shutting down."
 _GOING = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 _PAGE = 200
 
 
-def run_deployments(site: Site, deployments: Sequence[Deployment], *, poll_seconds: float = POLL_SECONDS) -> None:
-    """Register the deployments and run what is due, until the process is told to stop."""
-    asyncio.run(_serve(site, deployments, poll_seconds))
+def run_deployments(
+    site: Site, deployments: Sequence[Deployment], *, poll_seconds: float, when_ready: Callable[[], None]
+) -> None:
+    """Register the deployments, call `when_ready`, and run what is due, until the process is told to stop."""
+    asyncio.run(_serve(site, deployments, poll_seconds, when_ready))
 
 
-async def _serve(site: Site, deployments: Sequence[Deployment], poll_seconds: float) -> None:
+async def _serve(
+    site: Site, deployments: Sequence[Deployment], poll_seconds: float, when_ready: Callable[[], None]
+) -> None:
     runner = _Runner(name=site.name, query_seconds=poll_seconds, pause_on_shutdown=False, prefetch_seconds=0)
     began = datetime.now(UTC)
     names: dict[UUID, str] = {}
     for one in deployments:
         names[await runner.aadd_deployment(await _built(one, site))] = one.flow
     await recover(names, before=began)
+    when_ready()
     await runner.start()
 
 

@@ -108,13 +108,17 @@ def serve(site: Site, deployments: Sequence[Deployment], *, port: int, poll_seco
                 os.environ["PREFECT_API_URL"] = url
                 _wait_until_healthy(url, server, told_to_stop)
             say("prefect", os.environ["PREFECT_API_URL"].removesuffix("/api"))
+            ready = state / "ready"
+            ready.unlink(missing_ok=True)
             runner = _runner(state, site, deployments, poll_seconds)
             runner.start()
             children.append(runner)
             say("archive", site.archive)
             say("inbox", site.inbox or "none: nothing is ingested")
-            say("flows", ", ".join(f"{one.flow}/{site.name} {schedule_of(one, site)}" for one in deployments))
             say("logs", "  ".join(str(child.log) for child in children))
+            _watch(children, lambda: told_to_stop() or ready.exists(), say)
+            if ready.exists():
+                say("flows", ", ".join(f"{one.flow}/{site.name} {schedule_of(one, site)}" for one in deployments))
             _watch(children, told_to_stop, say)
         finally:
             for child in reversed(children):
@@ -134,13 +138,16 @@ def _server(state: Path, port: int) -> tuple[Child, str]:
 
 
 def _runner(state: Path, site: Site, deployments: Sequence[Deployment], poll_seconds: float) -> Child:
-    told = json.dumps({"site": asdict(site), "flows": [one.flow for one in deployments], "poll_seconds": poll_seconds})
+    names = [one.flow for one in deployments]
+    told = json.dumps(
+        {"site": asdict(site), "flows": names, "poll_seconds": poll_seconds, "ready": str(state / "ready")}
+    )
     return Child("runner", [sys.executable, "-m", "flows", "_runner", told], dict(os.environ), state / "runner.log")
 
 
-def _watch(children: Sequence[Child], told_to_stop: Callable[[], bool], say: Say) -> None:
-    """Start again what ends by itself, each time after a longer pause, until told to stop."""
-    while not told_to_stop():
+def _watch(children: Sequence[Child], is_over: Callable[[], bool], say: Say) -> None:
+    """Start again what ends by itself, each time after a longer pause, until it is over."""
+    while not is_over():
         now = time.monotonic()
         for child in children:
             code = child.ended()
@@ -240,7 +247,8 @@ def be_runner(told: str) -> None:
     end_with_parent()
     given: dict[str, Any] = json.loads(told)
     wanted = [one for one in DEPLOYMENTS if one.flow in given["flows"]]
-    run_deployments(Site(**given["site"]), wanted, poll_seconds=given["poll_seconds"])
+    ready = Path(given["ready"])
+    run_deployments(Site(**given["site"]), wanted, poll_seconds=given["poll_seconds"], when_ready=ready.touch)
 
 
 def be_server(*options: str) -> None:

@@ -24,13 +24,14 @@ def _run(server: Server, folder: Path, *arguments: str) -> subprocess.CompletedP
     )  # fmt: skip
 
 
-def _start(server: Server, name: str) -> None:
+def _start(server: Server, name: str) -> str:
     deployment = server.ask(f"deployments/name/{name}")
-    server.ask(f"deployments/{deployment['id']}/create_flow_run", {})
+    return str(server.ask(f"deployments/{deployment['id']}/create_flow_run", {})["id"])
 
 
-def _ended(server: Server, flow: str) -> bool:
-    return flow in {run["flow"] for run in server.flow_runs("COMPLETED", "FAILED", "CRASHED", "CANCELLED")}
+def _end(server: Server, run_id: str) -> str:
+    state = server.ask(f"flow_runs/{run_id}")["state_type"]
+    return str(state) if state in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else ""
 
 
 @contextmanager
@@ -59,12 +60,12 @@ def test_a_worker_takes_a_delivery_all_the_way(
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["deployments"] == ["ingest/here", "daily/here"]
+    runs = {}
     with _worker(server, tmp_path):
         for flow in ("ingest", "daily"):
-            _start(server, f"{flow}/here")
-            until(lambda flow=flow: _ended(server, flow), f"{flow} has ended")
-    done = {run["flow"]: run["state"] for run in server.flow_runs("COMPLETED", "FAILED", "CRASHED")}
-    assert {flow: state["type"] for flow, state in done.items()} == {"ingest": "COMPLETED", "daily": "COMPLETED"}, done
+            runs[flow] = _start(server, f"{flow}/here")
+            ended = until(lambda flow=flow: _end(server, runs[flow]), f"{flow} has ended")
+            assert ended == "COMPLETED", (flow, server.ask(f"flow_runs/{runs[flow]}")["state"])
     archive = open_archive(root, catalog=postgres_url)
     assert flare_rows(archive)[0][1:] == flare_rows(open_archive(processed))[0][1:]
     assert archive.catalog.totals()["files"] == 4
@@ -72,14 +73,15 @@ def test_a_worker_takes_a_delivery_all_the_way(
     assert [(run["command"], run["state"]) for run in archive.catalog.runs()] == [
         ("flow daily", "done"), ("flow ingest", "done")
     ]  # fmt: skip
-    assert _tables(server)["ingest-report"]["files"] == 4
+    assert _report(server, runs["ingest"])["files"] == 4
     assert archive.verify() == []
 
 
-def _tables(server: Server) -> dict[str, dict[str, Any]]:
-    """Every report that a flow run has left, as values by item."""
-    found = server.ask("artifacts/filter", {"artifacts": {"type": {"any_": ["table"]}}})
-    return {one["key"]: {row["item"]: row["value"] for row in json.loads(one["data"])} for one in found}
+def _report(server: Server, run_id: str) -> dict[str, Any]:
+    """The table that a flow run has left, as values by item."""
+    wanted = {"artifacts": {"type": {"any_": ["table"]}, "flow_run_id": {"any_": [run_id]}}}
+    (found,) = server.ask("artifacts/filter", wanted)
+    return {row["item"]: row["value"] for row in json.loads(found["data"])}
 
 
 def test_a_pool_that_is_not_there_is_told(prefect_on_postgres: Server, tmp_path: Path) -> None:
