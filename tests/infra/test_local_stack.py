@@ -54,6 +54,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.stack
+@pytest.mark.timeout(900)
 def test_a_stack_that_is_killed_is_cleaned_up_and_then_takes_a_day(state: Path) -> None:
     starting = subprocess.Popen(command("up", state), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     record, deadline = state / "processes.json", time.monotonic() + 60
