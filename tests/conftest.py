@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from services.postgres import postgres, postgres_url
+from services.s3 import _server, s3
+
+__all__ = ["_server", "postgres", "postgres_url", "s3"]
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 _REQUIRED = os.environ.get("STIXFLOW_REQUIRE_SHARED") == "1"

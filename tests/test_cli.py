@@ -211,7 +211,7 @@ def test_flares_of_telemetry_without_an_archive(stixflow: Command, delivery: Pat
     assert stixflow("flares", *files, "--month", "2022-07", "--json").json == {"flares": []}
     told = stixflow("flares", sorted((delivery / "ephemeris").glob("*.fits"))[0], "--json")
     assert told.code != 0
-    assert "quick look" in told.json["error"]
+    assert "quick-look light curve" in told.json["error"]
 
 
 @pytest.mark.parametrize("ending", ["fits", "csv", "vot", "txt"])

@@ -67,8 +67,9 @@ def test_fits_keeps_times_and_numbers(archive: Archive, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_parquet(archive: Archive, tmp_path: Path, name: str) -> None:
+def test_parquet(archive_copy: Path, tmp_path: Path, name: str) -> None:
     pytest.importorskip("pyarrow", reason="needs pyarrow: the extra `parquet`")
+    archive = open_archive(archive_copy)
     archive.catalog.begin_run(f"run of {name}", "process", code_version="1")
     frame = list_table(archive, name)
     write_table(frame, "parquet", tmp_path / "table.parquet")

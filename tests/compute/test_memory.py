@@ -21,11 +21,11 @@ from stixflow.stages.cubes import stale_partitions
 from stixflow.stages.run import open_run
 
 _IDLE = """
-import resource
 from stixflow import jobs, stages
 import astropy.io.fits, pandas, scipy.optimize, scipy.sparse, xarray, zarr, distributed, s3fs
 from stixflow import fits, flares, imaging
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+from stixflow.compute.cost import peak_rss
+print(peak_rss())
 """
 
 

@@ -1,10 +1,9 @@
 from collections.abc import Iterator
 
 import pytest
-from services.postgres import postgres, postgres_url
 from services.prefect import Server, prefect_on_postgres
 
-__all__ = ["client", "postgres", "postgres_url", "prefect_on_postgres"]
+__all__ = ["client", "prefect_on_postgres"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from example_delivery import assert_balanced, published
-from services.s3 import Bucket, _server, s3
+from services.s3 import Bucket
 
 from stixflow import jobs, stages
 from stixflow.archive import Catalog, open_archive
@@ -19,8 +19,6 @@ from stixflow.compute import Serial
 from stixflow.errors import MissingFile
 from stixflow.stages import inbox as inboxes
 from stixflow.stages.inbox import Inbox, look, take_in
-
-__all__ = ["_server", "s3"]
 
 JUNK = b"these are no packets at all"
 

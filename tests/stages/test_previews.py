@@ -72,7 +72,7 @@ def test_the_preview_of_a_flare(
 
 
 def test_the_preview_of_official_files(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, out = shared / "data/flares_202211", tmp_path / "out"
+    folder, out = shared.resolve() / "data/flares_202211", tmp_path / "out"
     paths = [next((folder / "pixel_data").glob(f"*_{request}-*.fits")) for request in ("2211091049", "2211098157")]
     places = folder / "ephemeris/solo_L2_stix-aux-ephemeris_20221109_V01.fits"
     code = cli.main(
