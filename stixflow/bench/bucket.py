@@ -23,12 +23,13 @@ def counted_bucket() -> Iterator[Counter[str]]:
     """
     _CountedBucket.counts = Counter()
     _CountedBucket.store = {}
+    usual = fsspec.get_filesystem_class("s3")
     fsspec.register_implementation("s3", _CountedBucket, clobber=True)
     _CountedBucket.clear_instance_cache()
     try:
         yield _CountedBucket.counts
     finally:
-        fsspec.register_implementation("s3", "s3fs.S3FileSystem", clobber=True)
+        fsspec.register_implementation("s3", usual, clobber=True)
         _CountedBucket.store = {}
 
 

@@ -68,6 +68,10 @@ def sample_times(file: StixFile, packet: NDArray[np.intp]) -> Arrays:
     offset, width = _offsets(file)
     origin = scet_from_coarse_fine(control.column("scet_coarse"), control.column("scet_fine"))[packet]
     step = ticks_of(np.rint(control.column("integration_time").astype(np.float64) * 1e9).astype(np.int64))[packet]
+    if (step <= 0).any():
+        raise InputFileError(
+            f"{file.name} has integration times of 0 s", expected="samples that last", advice="fetch the file again"
+        )
     sample = np.rint((_begin(file) + ticks_of(offset) - origin) / step).astype(np.int64)
     return _dated(file, np.asarray(origin + sample * step, dtype=np.int64), offset, width)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -115,6 +116,7 @@ def test_the_bucket_in_memory_is_one_and_counts() -> None:
         assert files.list() == {}
     assert counts["bytes_written"] == counts["bytes_read"] == 7
     assert (counts["put"], counts["get"]) == (3, 3)
+    assert fsspec.get_filesystem_class("s3").__module__.startswith("s3fs")
 
 
 def test_the_command_writes_what_the_other_commands_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def url(tmp_path: Path) -> Path:
     return tmp_path / "product" / "run.zarr"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     product=st.sampled_from(list(PRODUCTS)),
     sizes=st.lists(st.tuples(st.integers(1, 21), st.integers(1, 8)), min_size=1, max_size=3),

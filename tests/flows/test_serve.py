@@ -125,6 +125,7 @@ def _state(host: Host, run_id: str) -> str:
 
 
 @pytest.mark.flow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_host_that_is_left_alone(
     delivery: Path, processed: Path, tmp_path: Path, told: tuple[str, list[dict[str, str]]]

@@ -54,6 +54,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.stack
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_stack_that_is_killed_is_cleaned_up_and_then_takes_a_day(state: Path) -> None:
     starting = subprocess.Popen(command("up", state), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -93,6 +94,7 @@ def status(state: Path, code: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.stack
+@pytest.mark.long
 def test_an_interrupt_ends_everything(state: Path) -> None:
     running = subprocess.Popen(command("run", state), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert running.stdout is not None

@@ -59,6 +59,7 @@ def has_ended(log: Path) -> bool:
 
 
 @pytest.mark.cluster
+@pytest.mark.long
 def test_one_allocation_computes_with_its_own_workers(
     sbatch: Submit, delivery: Path, processed: Path, tmp_path: Path
 ) -> None:
