@@ -1,8 +1,8 @@
 """Measure what official files cost: to check, to read, to take into an archive, and to write again.
 
-    python benchmarks/bench_fits.py FITS... [--json]
+    python benchmarks/bench_fits.py [FITS...] [--quick] [--json]
 
-FITS are official level-1 files or folders of them. CPU time of this process for each file, in milliseconds, best of
+FITS are official level-1 files or folders of them, by default those of November 2022 in ``../shared``. CPU time of this process for each file, in milliseconds, best of
 three passes: the headers alone (what `stixflow ingest` looks at first), their check against the bytes, the checksums,
 `read_level1`, all columns of DATA with astropy, all columns with our reader, and one whole `stixflow ingest` without a
 cluster; of what is read, `write_level1`. Files that hold several runs, or are not read, are left out and counted.
@@ -95,13 +95,18 @@ def measure(paths: Sequence[Path]) -> dict[str, Any]:
     return {"files": len(read), "left_out": len(files) - len(read), "mean_mb": size, "cpu_ms": figures, "books": books}
 
 
+_REAL = Path(__file__).parents[2] / "shared/data/flares_202211/pixel_data"
+
+
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FITS")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="FITS")
+    parser.add_argument("--quick", action="store_true", help="three of the files, for correctness only")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    found = measure(options.paths)
+    paths = options.paths or sorted(_REAL.glob("*.fits"))
+    found = measure(paths[:3] if options.quick else paths)
     if options.json:
         sys.stdout.write(json.dumps(found) + "\n")
         return 0
