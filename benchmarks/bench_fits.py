@@ -2,10 +2,11 @@
 
     python benchmarks/bench_fits.py [FITS...] [--quick] [--json]
 
-FITS are official level-1 files or folders of them, by default those of November 2022 in ``../shared``. CPU time of this process for each file, in milliseconds, best of
-three passes: the headers alone (what `stixflow ingest` looks at first), their check against the bytes, the checksums,
-`read_level1`, all columns of DATA with astropy, all columns with our reader, and one whole `stixflow ingest` without a
-cluster; of what is read, `write_level1`. Files that hold several runs, or are not read, are left out and counted.
+FITS are official level-1 files or folders of them, by default those of November 2022 in ``../shared``. CPU time of this
+process for each file, in milliseconds, best of three passes: the headers alone (what `stixflow ingest` looks at first),
+their check against the bytes, the checksums, `read_level1`, all columns of DATA with astropy, all columns with our
+reader, and one whole `stixflow ingest` without a cluster; of what is read, `write_level1`. Files that hold several
+runs, or are not read, are left out and counted.
 """
 
 from __future__ import annotations
