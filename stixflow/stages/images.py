@@ -58,14 +58,23 @@ def plan_images(run: Run) -> list[tuple[jobs.ImageJob, str]]:
 
 def _imaged(run: Run, todo: Sequence[jobs.ImageJob]) -> Iterator[tuple[jobs.ImageJob, jobs.Imaged | jobs.NotImaged]]:
     """Yield every flare with what came of it; where some that went together were lost, each of them goes alone."""
-    size = min(max(len(todo) // (2 * run.pool.slots), 1), _TOGETHER)
-    groups = [tuple(todo[start : start + size]) for start in range(0, len(todo), size)]
+    groups = _groups(todo, run.pool.slots)
     lost: list[tuple[jobs.ImageJob, ...]] = []
     for group, results in run.fan_out(_STAGE, jobs.image_together, groups, _label, lost=lost):
         yield from zip(group, results, strict=True)
     alone = [(job,) for group in lost for job in group]
     for group, results in run.fan_out(_STAGE, jobs.image_together, alone, _label):
         yield from zip(group, results, strict=True)
+
+
+def _groups(todo: Sequence[jobs.ImageJob], slots: int) -> list[tuple[jobs.ImageJob, ...]]:
+    """Cut flares into stacks that get smaller towards the end, so that no worker waits long for the last of another."""
+    groups, start = [], 0
+    while start < len(todo):
+        size = min(max((len(todo) - start) // (4 * slots), 1), _TOGETHER)
+        groups.append(tuple(todo[start : start + size]))
+        start += size
+    return groups
 
 
 def _label(group: Sequence[jobs.ImageJob]) -> str:
