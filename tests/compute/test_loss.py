@@ -25,6 +25,7 @@ def wait_until(condition: object, seconds: float = 90.0) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.long
 def test_a_scheduler_that_is_killed_ends_the_run_cleanly_and_the_next_resumes(
     delivery: Path, processed: Path, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_bucket_that_refuses_for_a_while(
 
 
 @pytest.mark.cluster
+@pytest.mark.long
 @pytest.mark.parametrize("poison", ["deadly", "hungry"])
 def test_input_that_kills_workers_or_fills_their_memory(
     poison: str, delivery: Path, processed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
