@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from uuid import UUID
 from prefect import get_client
 from prefect.client.schemas import filters
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.states import Crashed
 
@@ -28,7 +30,15 @@ def run_deployments(
     site: Site, deployments: Sequence[Deployment], *, poll_seconds: float, when_ready: Callable[[], None]
 ) -> None:
     """Register the deployments, call `when_ready`, and run what is due, until the process is told to stop."""
+    logging.getLogger("prefect.runner.state_proposer").addFilter(_without_trace_of_withdrawn)
     asyncio.run(_serve(site, deployments, poll_seconds, when_ready))
+
+
+def _without_trace_of_withdrawn(record: logging.LogRecord) -> bool:
+    """Let a scheduled run that was deleted just before it began, as when its schedule is paused, be one line."""
+    if record.exc_info and isinstance(record.exc_info[1], ObjectNotFound):
+        record.msg, record.exc_info = f"{record.msg}: it is no longer scheduled", None
+    return True
 
 
 async def _serve(
