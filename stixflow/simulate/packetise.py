@@ -47,8 +47,9 @@ from stixflow.simulate.packing import (
     tenths_of,
 )
 from stixflow.telemetry.compression import split_count_bytes
-from stixflow.telemetry.decode import Records, layout_scheme
 from stixflow.telemetry.layouts import PRODUCT_TYPES, Layout, PacketType, Scope, find_layout, type_name
+from stixflow.telemetry.records import Records
+from stixflow.telemetry.schemes import layout_scheme
 
 MAX_QL_SAMPLES = 580
 TC_PACKET_ID = 91

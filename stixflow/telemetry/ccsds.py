@@ -132,22 +132,6 @@ def packet_lengths(buffer: NDArray[np.uint8], offset: NDArray[np.int64]) -> NDAr
     return (buffer[offset + 4].astype(np.int64) << 8 | buffer[offset + 5]) + 7
 
 
-def gather_rows(buffer: NDArray[np.uint8], start: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-    """Copy `size` bytes from each `start`, as rows; all of them must lie inside `buffer`."""
-    if size == 0 or start.size == 0:
-        return np.zeros((start.size, size), dtype=np.uint8)
-    windows: NDArray[np.void] = np.ndarray((buffer.size - size + 1,), f"V{size}", buffer, strides=(1,))
-    return windows[start].view(np.uint8).reshape(start.size, size)
-
-
-def scatter_rows(buffer: NDArray[np.uint8], start: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
-    """Write each of `rows` at its `start`: the inverse of `gather_rows`."""
-    size = rows.shape[1]
-    if rows.size:
-        windows: NDArray[np.void] = np.ndarray((buffer.size - size + 1,), f"V{size}", buffer, strides=(1,))
-        windows[start] = np.ascontiguousarray(rows).view(f"V{size}")[:, 0]
-
-
 def read_selectors(
     buffer: NDArray[np.uint8],
     offset: NDArray[np.int64],

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.telemetry.decode import Records
 from stixflow.telemetry.layouts import PacketType
+from stixflow.telemetry.records import Records
 
 Problem = tuple[str, NDArray[np.intp]]
 

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
-from stixflow.telemetry.ccsds import HEADER_SIZE, scatter_rows
-from stixflow.telemetry.decode import Column, Records, expand_runs, gather_runs, starts_of
-from stixflow.telemetry.layouts import ROOT, Block, Field, Layout, Repeat, Scope, known_types, layouts
+from stixflow.telemetry.ccsds import HEADER_SIZE
+from stixflow.telemetry.fields import pack_field
+from stixflow.telemetry.layouts import ROOT, Block, Layout, Repeat, Scope, known_types, layouts
 from stixflow.telemetry.packets import Packets
+from stixflow.telemetry.records import Records
+from stixflow.telemetry.runs import gather_runs, scatter_rows, scatter_runs, starts_of
 from stixflow.time import scet_to_utc
 
 PREFIX_SIZE = 76
@@ -138,44 +140,11 @@ def pack_block(records: Records, level: str, block: Block, position: int) -> NDA
     size = len(records) if level == ROOT else rows_of.size
     rows = np.zeros((size, block.size), dtype=np.uint8)
     for one in block.fields:
-        _pack_field(rows, one, rows_of.columns[one.name])
+        pack_field(rows, one, rows_of.columns[one.name])
     if position in rows_of.unused:
         bits = rows_of.unused[position][:, : block.size]
         rows[:, : bits.shape[1]] |= bits
     return rows
-
-
-def _pack_field(rows: NDArray[np.uint8], one: Field, column: Column) -> None:
-    if one.repeat and one.bits == 8:
-        rows[:, one.at // 8 : one.at // 8 + one.repeat] = column.view(np.uint8)
-        return
-    for number in range(max(one.repeat, 1)):
-        values = column[:, number] if one.repeat else column
-        _pack_number(rows, one.at + number * one.bits, one.bits, values)
-
-
-def _pack_number(rows: NDArray[np.uint8], at: int, bits: int, values: Column) -> None:
-    first, last = at // 8, (at + bits - 1) // 8
-    spare = (last + 1) * 8 - at - bits
-    wide = values.astype(np.int64).astype(np.uint64)
-    wide = (wide & np.uint64((1 << bits) - 1)) << np.uint64(spare)
-    for byte in range(last, first - 1, -1):
-        rows[:, byte] |= (wide & np.uint64(0xFF)).astype(np.uint8)
-        wide = wide >> np.uint64(8)
-
-
-def scatter_runs(
-    out: NDArray[np.uint8], start: NDArray[np.int64], length: NDArray[np.int64], data: NDArray[np.uint8]
-) -> None:
-    """Write consecutive runs of `data` to the places `start`: the inverse of `gather_runs`."""
-    source = starts_of(length)
-    sizes, inverse, members = np.unique(length, return_inverse=True, return_counts=True)
-    for position, (size, number) in enumerate(zip(sizes.tolist(), members.tolist(), strict=True)):
-        rows = np.flatnonzero(inverse == position)
-        if size and number * size == data.size:
-            scatter_rows(out, start[rows], data.reshape(-1, size))
-        elif size:
-            scatter_rows(out, start[rows], data[expand_runs(source[rows], length[rows])].reshape(-1, size))
 
 
 def write_binary(path: str | Path, packets: Packets) -> Path:

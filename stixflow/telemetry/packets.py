@@ -16,11 +16,11 @@ from stixflow.telemetry.ccsds import (
     HEADER_SIZE,
     SEQUENCE_MODULO,
     frame,
-    gather_rows,
     packet_lengths,
     read_selectors,
 )
 from stixflow.telemetry.layouts import PRODUCT_TYPES, PacketType, known_types, type_name
+from stixflow.telemetry.runs import gather_rows
 
 _COLUMNS = (
     "offset",

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from stixflow.errors import UsageError
 from stixflow.telemetry.ccsds import ALONE, FIRST, LAST, SEQUENCE_MODULO
 from stixflow.telemetry.contradictions import find_contradictions
-from stixflow.telemetry.decode import Records, starts_of
 from stixflow.telemetry.encode import encode
 from stixflow.telemetry.layouts import layouts
 from stixflow.telemetry.packets import Quarantined
+from stixflow.telemetry.records import Records
+from stixflow.telemetry.runs import starts_of
 
 START_OFFSET_S = 0.1
 """Added to the 24-bit start times of bulk science, as the instrument team does; the data centre does not."""

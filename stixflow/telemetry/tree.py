@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.telemetry.decode import Records, decode
+from stixflow.telemetry.decode import decode
 from stixflow.telemetry.encode import pack_block
 from stixflow.telemetry.engineering import engineering_values
 from stixflow.telemetry.layouts import (
@@ -32,6 +32,7 @@ from stixflow.telemetry.layouts import (
     type_name,
 )
 from stixflow.telemetry.packets import Packets
+from stixflow.telemetry.records import Records
 from stixflow.time import scet_to_utc
 
 Node: TypeAlias = list[Any]

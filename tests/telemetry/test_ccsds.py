@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stixflow.telemetry import Packets, encode
-from stixflow.telemetry.ccsds import build_headers, frame, gather_rows, scatter_rows
+from stixflow.telemetry.ccsds import build_headers, frame
 
 STREAM = encode(light_curve((3, 4, 5, 6))) + encode(pixels([[(0, [1, 2])], [(10, [1, 2])]]))
 PACKETS = Packets.from_bytes(STREAM)
@@ -84,19 +84,6 @@ def test_damaged_marker_costs_one_packet(byte: int) -> None:
     assert frames.offset.size == 5
     (bad,) = frames.bad
     assert (bad.start, bad.stop) == (PACKETS.offset[2], PACKETS.offset[3])
-
-
-@given(st.lists(st.integers(0, 90), max_size=20), st.integers(1, 9))
-def test_rows_scatter_back(starts: list[int], size: int) -> None:
-    rng = np.random.default_rng(1)
-    buffer = rng.integers(0, 256, 100, dtype=np.uint8)
-    start = np.array(starts, dtype=np.int64)
-    rows = gather_rows(buffer, start, size)
-    assert rows.shape == (len(starts), size)
-    copy = buffer.copy()
-    scatter_rows(copy, start, rows)
-    assert np.array_equal(copy, buffer)
-    assert all(np.array_equal(row, buffer[at : at + size]) for at, row in zip(starts, rows, strict=True))
 
 
 def test_headers_read_back() -> None:

@@ -13,7 +13,6 @@ from reference_packets import by_parameter, of_tree, read_json
 from stixflow.errors import UsageError
 from stixflow.telemetry import Packets, Records, decode, encode, read_packets
 from stixflow.telemetry.compression import unpack_skm, variance
-from stixflow.telemetry.decode import gather_runs
 from stixflow.telemetry.layouts import layouts
 
 
@@ -265,16 +264,6 @@ def test_levels_know_their_packets() -> None:
     assert records.ancestors("num_data").size == records["counts"].size
     with pytest.raises(UsageError, match="no field 'colour'"):
         records["colour"]
-
-
-@given(st.lists(st.integers(0, 30), max_size=60), st.integers(0, 2**32 - 1))
-def test_runs_are_gathered_in_order(lengths: list[int], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    buffer = rng.integers(0, 256, 100, dtype=np.uint8)
-    length = np.array(lengths, dtype=np.int64)
-    start = rng.integers(0, 70, length.size)
-    pieces = [buffer[at : at + size] for at, size in zip(start, lengths, strict=True)]
-    assert np.array_equal(gather_runs(buffer, start, length), np.concatenate([np.empty(0, np.uint8), *pieces]))
 
 
 def test_housekeeping_of_the_xml_equals_the_reference_decoder(shared: Path) -> None:

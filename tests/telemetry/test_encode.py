@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from stixflow.errors import UsageError
 from stixflow.telemetry import Packets, Records, decode, encode, read_packets
-from stixflow.telemetry.encode import scatter_runs
 from stixflow.telemetry.layouts import TAIL, Layout, Scope, find_layout, known_types, layouts, type_name
 
 
@@ -214,15 +213,3 @@ def test_rows_that_the_counts_do_not_cover() -> None:
     records["num_triggers"][:] = 4
     with pytest.raises(UsageError, match="level num_triggers has 3 rows"):
         encode(records)
-
-
-@given(st.lists(st.integers(0, 20), max_size=30))
-def test_runs_are_scattered_to_their_places(lengths: list[int]) -> None:
-    length = np.array(lengths, dtype=np.int64)
-    total = int(length.sum())
-    data = np.arange(total, dtype=np.int64).astype(np.uint8)
-    start = np.cumsum(length[::-1])[::-1] - length
-    out = np.zeros(total, dtype=np.uint8)
-    scatter_runs(out, start, length, data)
-    pieces = np.split(data, np.cumsum(length)[:-1]) if lengths else []
-    assert np.array_equal(out, np.concatenate([np.empty(0, np.uint8), *reversed(pieces)]))
