@@ -11,7 +11,7 @@ from typing import Any
 
 from flows import deployments, serve
 from flows.environment import prepare
-from stixflow.cli.options import Parser, command
+from stixflow.cli.options import Parser, command, science_of
 from stixflow.cli.output import emit
 from stixflow.cli.serving import add_serve, add_site
 from stixflow.errors import StixflowError, UsageError
@@ -69,7 +69,7 @@ def site_of(options: argparse.Namespace) -> deployments.Site:
         previews=options.previews and _whole(options.previews),
         exports=options.exports and _whole(options.exports),
         engine=_engine(settings),
-        science=_science(settings),
+        science=science_of(options).model_dump(mode="json", exclude={"redate"}),
         schedules={**settings.schedules, **dict(_named_schedule(text) for text in options.schedule)},
         name=options.name,
     )
@@ -84,15 +84,6 @@ def _engine(settings: Settings) -> dict[str, Any]:
         "cluster": _whole(settings.cluster) if settings.cluster.endswith(".toml") else settings.cluster,
         "scheduler": settings.scheduler,
         "memory_limit": settings.memory_limit,
-    }
-
-
-def _science(settings: Settings) -> dict[str, Any]:
-    return {
-        "detector": settings.detector,
-        "clock_kernels": [_whole(path) for path in settings.clock_kernels],
-        "methods": list(settings.methods),
-        "tuning": settings.tuning and _whole(settings.tuning),
     }
 
 

@@ -59,18 +59,6 @@ class Engine(BaseModel):
     memory_limit: str | None = Field(default=None, description="of one worker, as 2GB; by default as the profile says")
 
 
-class Science(BaseModel):
-    """What changes what is found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    detector: str | None = Field(default=None, description="how flares are found: snip or poisson; by default snip")
-    methods: list[str] = Field(default_factory=list, description="how flares are imaged; by default those of previews")
-    clock_kernels: list[str] = Field(default_factory=list, description="SPICE clock kernel and leap seconds")
-    redate: bool = Field(default=False, description="make cubes anew that another clock dated")
-    tuning: str | None = Field(default=None, description="profile (.toml) of measured layouts and batches")
-
-
 class Rebuild(BaseModel):
     """What a reprocess is asked for, beside release and span."""
 
@@ -97,7 +85,7 @@ def open_run(
     catalog: str | None,
     *,
     engine: Engine,
-    science: Science,
+    science: stages.Science,
     wait_seconds: float = WAIT_SECONDS,
 ) -> Iterator[stages.Run]:
     """Open a run on the archive as its only writer, with workers and progress, for a ``with`` block.
@@ -116,7 +104,7 @@ def open_run(
             command=f"flow {name}",
             catalog=catalog,
             progress=Progress(name),
-            **science.model_dump(),
+            science=science,
         ) as run,
     ):
         yield run

@@ -17,7 +17,6 @@ from flows.frame import (
     Engine,
     Progress,
     Rebuild,
-    Science,
     as_task,
     conclude,
     only_writer,
@@ -31,9 +30,10 @@ from stixflow.archive import open_archive
 from stixflow.errors import ArchiveBusy
 from stixflow.stages import inbox as inboxes
 from stixflow.stages import reprocess as rebuilds
+from stixflow.stages.science import USUAL, Science
 
 _COMMON: dict[str, Any] = {"persist_result": False, "on_failure": [on_trouble], "on_crashed": [on_trouble]}
-_HERE, _WORKERS, _USUAL, _ALL_OF_IT = Engine(serial=True), Engine(), Science(), Rebuild()
+_HERE, _WORKERS, _ALL_OF_IT = Engine(serial=True), Engine(), Rebuild()
 
 
 @flow(name="ingest", **_COMMON)
@@ -45,7 +45,7 @@ def ingest(
     cubes: bool = True,
     retry_refused: bool = False,
     engine: Engine = _HERE,
-    science: Science = _USUAL,
+    science: Science = USUAL,
 ) -> Any:
     """Take what is new and settled in a drop folder or bucket prefix into the archive, each file once.
 
@@ -89,7 +89,7 @@ def daily(
     exports: str | None = None,
     export_products: list[str] | None = None,
     engine: Engine = _WORKERS,
-    science: Science = _USUAL,
+    science: Science = USUAL,
 ) -> Any:
     """Bring everything up to date with the packets of the archive: cubes, flares, images; then what is made of them.
 
@@ -129,7 +129,7 @@ def images(
     archive: str,
     catalog: str | None = None,
     engine: Engine = _WORKERS,
-    science: Science = _USUAL,
+    science: Science = USUAL,
 ) -> Any:
     """Locate and image every flare whose maps are missing, or were made of other inputs.
 
@@ -155,7 +155,7 @@ def calibration(
     catalog: str | None = None,
     longest_gap_days: float = 3.0,
     engine: Engine = _HERE,
-    science: Science = _USUAL,
+    science: Science = USUAL,
 ) -> Any:
     """Publish the spectra of the calibration runs, and say which days have none.
 
@@ -225,7 +225,7 @@ def reprocess(
     dry_run: bool = False,
     switches: bool = False,
     engine: Engine = _WORKERS,
-    science: Science = _USUAL,
+    science: Science = USUAL,
 ) -> Any:
     """Build a range or the whole mission again into a release beside what readers see, validate it, and switch to it.
 
@@ -255,14 +255,13 @@ def reprocess(
         What changes the result.
     """
     asked = rebuilds.Reprocessing(release, start=start, stop=stop, **options.asked())
-    chosen = science.model_dump(exclude={"redate"})
     if dry_run:
-        return upkeep.plan(archive, asked, catalog=catalog, workers=engine.workers or 0, science=chosen)
+        return upkeep.plan(archive, asked, catalog=catalog, workers=engine.workers or 0, science=science)
     watch_parent()
-    place = {"catalog": catalog, "progress": Progress("reprocess"), **chosen}
+    progress = Progress("reprocess")
     with (
         compute.open_engine(**engine.model_dump()) as pool,
-        rebuilds.open_reprocess(archive, asked, pool=pool, **place) as made,
+        rebuilds.open_reprocess(archive, asked, pool=pool, catalog=catalog, progress=progress, science=science) as made,
     ):
         steps = made.stages()
         for name in rebuilds.STAGES[:-1]:

@@ -6,12 +6,13 @@ catalog of the archive is the record of what was done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flows.environment import prepare
 from stixflow import compute, stages
+from stixflow.stages.science import USUAL, Science
 
 Progress = Callable[[str, int, int], None]
 
@@ -23,11 +24,7 @@ def run_process(
     catalog: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
-    detector: str | None = None,
-    clock_kernels: Sequence[str] = (),
-    redate: bool = False,
-    tuning: str | None = None,
-    methods: Sequence[str] = (),
+    science: Science = USUAL,
     engine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the flow in this process and return its report; `engine` are arguments of `compute.open_engine`.
@@ -42,22 +39,13 @@ def run_process(
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         report: dict[str, Any] = process_flow()(
-            paths,
-            archive,
-            {"workers": workers, **(engine or {})},
-            progress,
-            catalog,
-            detector,
-            tuple(clock_kernels),
-            redate,
-            tuning,
-            tuple(methods),
+            paths, archive, {"workers": workers, **(engine or {})}, progress, catalog, science
         )
     return report
 
 
 def process_flow() -> Any:
-    """Return the Prefect flow ``process(paths, archive, engine, progress, catalog, detector, ...)``."""
+    """Return the Prefect flow ``process(paths, archive, engine, progress, catalog, science)``."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
@@ -66,27 +54,14 @@ def process_flow() -> Any:
         paths: list[str],
         archive: str,
         engine: Mapping[str, Any],
-        progress: Progress | None = None,
-        catalog: str | None = None,
-        detector: str | None = None,
-        clock_kernels: tuple[str, ...] = (),
-        redate: bool = False,
-        tuning: str | None = None,
-        methods: tuple[str, ...] = (),
+        progress: Progress | None,
+        catalog: str | None,
+        science: Science,
     ) -> dict[str, Any]:
         with (
             compute.open_engine(**engine) as pool,
             stages.open_run(
-                archive,
-                pool=pool,
-                catalog=catalog,
-                progress=progress,
-                command="process",
-                detector=detector,
-                clock_kernels=clock_kernels,
-                redate=redate,
-                tuning=tuning,
-                methods=methods,
+                archive, pool=pool, catalog=catalog, progress=progress, command="process", science=science
             ) as run,
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():

@@ -16,6 +16,7 @@ from stixflow.archive import Archive, collect
 from stixflow.errors import StixflowError
 from stixflow.stages.reprocess import Reprocessing
 from stixflow.stages.run import Run
+from stixflow.stages.science import Science
 
 _DELETED_AT_ONCE = 100
 _DAY = np.timedelta64(1, "D")
@@ -81,13 +82,12 @@ def calibration_coverage(archive: Archive, longest_gap_days: float) -> list[tupl
     return rows
 
 
-def plan(archive: str, asked: Reprocessing, *, catalog: str | None, workers: int, science: Mapping[str, Any]) -> Any:
+def plan(archive: str, asked: Reprocessing, *, catalog: str | None, workers: int, science: Science) -> Any:
     """Leave as a table what a reprocess would do and what it takes, and return the end state."""
     from stixflow.stages.estimate import format_plan
     from stixflow.stages.reprocess import plan_reprocess
 
-    known = {name: science[name] for name in ("detector", "clock_kernels")}
-    told = plan_reprocess(archive, asked, workers=workers, catalog=catalog, **known)
+    told = plan_reprocess(archive, asked, workers=workers, catalog=catalog, science=science)
     lines = format_plan(told).splitlines()
     rows = [("plan", str(number), line) for number, line in enumerate(lines, start=1)]
     return conclude("reprocess", {"archive": archive, "rows": rows}, nothing=lines[0])

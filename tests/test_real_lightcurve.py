@@ -14,7 +14,7 @@ from stixflow.archive import Archive
 from stixflow.compute import Serial
 from stixflow.fits import read_level1
 from stixflow.simulate import replay
-from stixflow.stages import find_flares, open_run, run_stages
+from stixflow.stages import Science, find_flares, open_run, run_stages
 
 _BIN = np.timedelta64(4, "s")
 _CLOCK = np.timedelta64(5, "ms")
@@ -60,7 +60,7 @@ def operational(shared: Path) -> pd.DataFrame:
 
 
 def test_every_peak_of_the_operational_detector_is_found(archive: Archive, shared: Path) -> None:
-    with open_run(archive.root, pool=Serial(), command="test", detector="poisson") as run:
+    with open_run(archive.root, pool=Serial(), command="test", science=Science(detector="poisson")) as run:
         find_flares(run)
     found = archive.flares("2021-06-06", "2021-06-07")
     assert set(found["method"]) == {"poisson"}

@@ -13,7 +13,7 @@ from stixflow.archive import open_archive
 from stixflow.compute import Serial
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import MissingFile, UsageError
-from stixflow.stages import run_stages
+from stixflow.stages import Science, run_stages
 from stixflow.tuning import UNTUNED, Tuning, format_tuning, read_tuning
 
 TIGHT = """
@@ -108,7 +108,8 @@ class _Counting(Serial):
 
 def process(delivery: Path, root: Path, tuning: Path | None) -> int:
     pool = _Counting()
-    report = run_stages(("ingest", "cubes"), [delivery], root=str(root), pool=pool, command="test", tuning=tuning)
+    science = Science(tuning=tuning and str(tuning))
+    report = run_stages(("ingest", "cubes"), [delivery], root=str(root), pool=pool, command="test", science=science)
     assert not report["failed"]
     return pool.batches
 

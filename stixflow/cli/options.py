@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from stixflow.stages import Science
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -92,17 +95,6 @@ def add_clock(parser: argparse.ArgumentParser, *, redates: bool = True) -> None:
         parser.add_argument("--redate", action="store_true", help="make cubes anew that another clock dated")
 
 
-def clock_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the clock kernels that the options or the settings name, with their whole path, and whether to redate."""
-    from pathlib import Path
-
-    from stixflow.settings import load_settings
-
-    named = load_settings(clock_kernels=getattr(options, "clock_kernel", None)).clock_kernels
-    kernels = [str(Path(path).resolve()) for path in named]
-    return {"clock_kernels": kernels, "redate": getattr(options, "redate", False)}
-
-
 def add_tuning(parser: argparse.ArgumentParser) -> None:
     """Add how stores are laid out and jobs are batched."""
     parser.add_argument(
@@ -111,16 +103,6 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
         help="layouts of stores and sizes of batches that `stixflow bench` has measured (.toml); default the setting "
         "tuning, or none",
     )
-
-
-def tuning_of(options: argparse.Namespace) -> str | None:
-    """Return the path of the profile that the option or the setting names, from the root of the file system."""
-    from pathlib import Path
-
-    from stixflow.settings import load_settings
-
-    named = load_settings(tuning=getattr(options, "tuning", None)).tuning
-    return None if named is None else str(Path(named).resolve())
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:
@@ -149,11 +131,26 @@ def add_methods(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def methods_of(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the imaging methods that the option, the setting `methods` or the default names."""
-    from stixflow.settings import load_settings
+def science_of(options: argparse.Namespace) -> Science:
+    """Return what changes what is found, as the options or the settings say, with whole paths."""
+    from pathlib import Path
 
-    return load_settings(methods=getattr(options, "methods", None)).methods
+    from stixflow.settings import load_settings
+    from stixflow.stages import Science
+
+    settings = load_settings(
+        detector=getattr(options, "method", None),
+        methods=getattr(options, "methods", None),
+        clock_kernels=getattr(options, "clock_kernel", None),
+        tuning=getattr(options, "tuning", None),
+    )
+    return Science(
+        detector=settings.detector,
+        methods=settings.methods,
+        clock_kernels=tuple(str(Path(path).resolve()) for path in settings.clock_kernels),
+        redate=getattr(options, "redate", False),
+        tuning=None if settings.tuning is None else str(Path(settings.tuning).resolve()),
+    )
 
 
 def add_paths(parser: argparse.ArgumentParser) -> None:

@@ -18,14 +18,11 @@ from stixflow.cli.options import (
     add_paths,
     add_tuning,
     archive_place,
-    clock_of,
     command,
     engine_of,
-    method_of,
-    methods_of,
     natural,
     positive,
-    tuning_of,
+    science_of,
 )
 from stixflow.cli.output import emit, progress
 
@@ -88,10 +85,7 @@ def _process(options: argparse.Namespace) -> int:
         catalog=place["catalog"],
         engine=engine,
         progress=progress(options),
-        detector=method_of(options),
-        tuning=tuning_of(options),
-        methods=methods_of(options),
-        **clock_of(options),
+        science=science_of(options),
     )
     return _finish(options, report)
 
@@ -113,10 +107,7 @@ def process_here(options: argparse.Namespace, stages: Sequence[str]) -> Mapping[
             pool=pool,
             progress=progress(options),
             command=" ".join(["stixflow", options.command]),
-            detector=method_of(options),
-            tuning=tuning_of(options),
-            methods=methods_of(options),
-            **clock_of(options),
+            science=science_of(options),
         )
 
 

@@ -13,12 +13,9 @@ from stixflow.cli.options import (
     add_method,
     add_methods,
     archive_place,
-    clock_of,
     command,
     engine_of,
-    method_of,
-    methods_of,
-    tuning_of,
+    science_of,
 )
 from stixflow.cli.output import emit, progress
 
@@ -28,24 +25,14 @@ def _reprocess(options: argparse.Namespace) -> int:
     from stixflow.stages.estimate import format_plan
     from stixflow.stages.reprocess import format_reprocess, plan_reprocess, run_reprocess
 
-    asked, place = _asked(options), archive_place(options)
-    science = {"detector": method_of(options), "clock_kernels": clock_of(options)["clock_kernels"]}
-    engine = engine_of(options)
+    asked, engine = _asked(options), engine_of(options)
+    common = {"science": science_of(options), **archive_place(options)}
     if options.dry_run:
         workers = 1 if engine["serial"] else engine["workers"] or 0
-        emit(options, plan_reprocess(asked=asked, workers=workers, **place, **science), format_plan)
+        emit(options, plan_reprocess(asked=asked, workers=workers, **common), format_plan)
         return 0
     with compute.open_engine(**engine) as pool:
-        report = run_reprocess(
-            asked=asked,
-            pool=pool,
-            switches=options.switch,
-            progress=progress(options),
-            tuning=tuning_of(options),
-            methods=methods_of(options),
-            **place,
-            **science,
-        )
+        report = run_reprocess(asked=asked, pool=pool, switches=options.switch, progress=progress(options), **common)
     if options.report:
         from stixflow.stages.validate import markdown
 

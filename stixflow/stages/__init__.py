@@ -18,12 +18,14 @@ from stixflow.stages.images import ENERGY_RANGES, METHODS, make_images
 from stixflow.stages.ingest import ingest, list_files
 from stixflow.stages.report import archive_status, format_report, format_status, rollback
 from stixflow.stages.run import Progress, Run, open_run, timed
+from stixflow.stages.science import USUAL, Science
 
 __all__ = [
     "ENERGY_RANGES",
     "METHODS",
     "STAGES",
     "Run",
+    "Science",
     "archive_status",
     "bind",
     "build_cubes",
@@ -62,27 +64,12 @@ def run_stages(
     command: str,
     catalog: str | None = None,
     progress: Progress | None = None,
-    detector: str | None = None,
-    clock_kernels: Sequence[str] = (),
-    redate: bool = False,
-    tuning: str | Path | None = None,
-    methods: Sequence[str] = (),
+    science: Science = USUAL,
 ) -> dict[str, Any]:
     """Run the named stages without Prefect and return the report of the run."""
     if "ingest" in names:
         list_files(paths)  # before an archive is made
-    with open_run(
-        root,
-        pool=pool,
-        command=command,
-        catalog=catalog,
-        progress=progress,
-        detector=detector,
-        clock_kernels=clock_kernels,
-        redate=redate,
-        tuning=tuning,
-        methods=methods,
-    ) as run:
+    with open_run(root, pool=pool, command=command, catalog=catalog, progress=progress, science=science) as run:
         stages = bind(run, paths)
         for name in names:
             stages[name]()

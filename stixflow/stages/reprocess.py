@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,10 +37,10 @@ from stixflow.stages.cubes import NOTHING_INSIDE, build_cubes, is_made_by, packe
 from stixflow.stages.flares import find_flares, plan_days
 from stixflow.stages.images import METHODS, make_images, plan_images
 from stixflow.stages.months import join_months
-from stixflow.stages.run import DETECTOR, Candidate, Progress, Run, clock_of, open_run, timed
+from stixflow.stages.run import Candidate, Progress, Run, open_run, timed
+from stixflow.stages.science import USUAL, Science
 from stixflow.stages.validate import Gates, Unfinished, Validation, format_validation, markdown, validate
 from stixflow.time import to_utc
-from stixflow.tuning import UNTUNED, read_tuning
 
 STAGES = ("begin", "cubes", "flares", "images", "validate", "switch")
 """Every stage of a reprocess, in order; each may be called again, and does then only what is left."""
@@ -241,10 +240,7 @@ def open_reprocess(
     pool: Pool,
     catalog: str | None = None,
     progress: Progress | None = None,
-    detector: str | None = None,
-    clock_kernels: Sequence[str] = (),
-    tuning: str | Path | None = None,
-    methods: Sequence[str] = (),
+    science: Science = USUAL,
 ) -> Iterator[Reprocess]:
     """Begin a reprocess, or go on with one, for the time of a ``with`` block; arguments as for `open_run`.
 
@@ -256,7 +252,7 @@ def open_reprocess(
         If the release is final, or was begun for something else, or by another code, clock or detector.
     """
     present = open_archive(root, catalog=catalog)
-    made_by = _made_by(detector, clock_kernels, tuning, methods)
+    made_by = _made_by(science)
     try:
         with take_turn(present.catalog, release=asked.release):
             begin_candidate(
@@ -268,10 +264,7 @@ def open_reprocess(
                 command=f"stixflow reprocess {asked.release}",
                 catalog=catalog,
                 progress=progress,
-                detector=detector,
-                clock_kernels=clock_kernels,
-                tuning=tuning,
-                methods=methods,
+                science=science,
                 candidate=_candidate(asked.release, asked.scope, present),
             ) as run:
                 yield Reprocess(asked, run, present, {"root": root, "catalog": catalog})
@@ -279,15 +272,13 @@ def open_reprocess(
         present.close()
 
 
-def _made_by(
-    detector: str | None, clock_kernels: Sequence[str], tuning: str | Path | None, methods: Sequence[str]
-) -> dict[str, str]:
+def _made_by(science: Science) -> dict[str, str]:
     return {
         "code": code_version(),
-        "clock": clock_of(clock_kernels).name,
-        "detector": detector or DETECTOR,
-        "methods": " ".join(methods or METHODS),
-        "tuning": (UNTUNED if tuning is None else read_tuning(tuning)).name,
+        "clock": science.clock().name,
+        "detector": science.finder(),
+        "methods": " ".join(science.methods or METHODS),
+        "tuning": science.tuned().name,
     }
 
 
@@ -329,8 +320,7 @@ def plan_reprocess(
     *,
     workers: int = 0,
     catalog: str | None = None,
-    detector: str | None = None,
-    clock_kernels: Sequence[str] = (),
+    science: Science = USUAL,
 ) -> dict[str, Any]:
     """Return what a reprocess would do, or has left to do, and what it will take; nothing is changed.
 
@@ -343,7 +333,7 @@ def plan_reprocess(
     exists = _is_open(present, asked.release)
     scope = candidate_plan(present.catalog, asked.release).scope if exists else asked.scope
     pinned = open_archive(root, asked.release, catalog=catalog) if exists else present
-    run = Run(pinned, Serial(), "", detector=detector or DETECTOR, clock=clock_of(clock_kernels))
+    run = Run(pinned, Serial(), "", detector=science.finder(), clock=science.clock())
     run.candidate = _candidate(asked.release, scope, present)
     stale = stale_partitions(run, from_nothing=asked.rebuild_all and not exists)
     ready = set() if asked.rebuild_all or not exists else set(_adoptable(run, present))

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from stixflow.archive import Archive, Partition, Scope, open_archive
@@ -15,8 +14,9 @@ from stixflow.compute import Cost, Outcome, Pool, map_batches, refuse_too_large
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import masked
 from stixflow.provenance import code_version, new_run_id
+from stixflow.stages.science import DETECTOR, USUAL, Science
 from stixflow.time import ANCHOR_CLOCK, Clock
-from stixflow.tuning import UNTUNED, Tuning, read_tuning
+from stixflow.tuning import UNTUNED, Tuning
 
 Progress = Callable[[str, int, int], None]
 Item = TypeVar("Item")
@@ -26,10 +26,6 @@ BALANCE = ("packets_in", "used", "duplicates", "rejected")
 OFFICIAL = ("files", "bins", "counts", "used", "repeated", "replaced", "counts_used")
 """Official files taken in with their bins and counts; of the partitions built the bins used, repeated in another file,
 and replaced by packets or a later version; and the counts used."""
-
-
-DETECTOR = "snip"
-"""How flares are found unless a run is told otherwise: as in the mission's own list, so that lists can be compared."""
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -211,34 +207,23 @@ def open_run(
     command: str,
     catalog: str | None = None,
     progress: Progress | None = None,
-    detector: str | None = None,
-    clock_kernels: Sequence[str] = (),
-    redate: bool = False,
-    tuning: str | Path | None = None,
+    science: Science = USUAL,
     candidate: Candidate | None = None,
-    methods: Sequence[str] = (),
 ) -> Iterator[Run]:
     """Open the archive, making it where there is none, and record a run on it for the time of a ``with`` block.
 
     Parameters
     ----------
-    clock_kernels
-        SPICE kernels that date what the run makes, as for `ephemeris.read_clock`; none: the anchor table.
-    redate
-        Make cubes anew that were dated by another clock.
-    tuning
-        A profile of measured layouts and batches, as for `read_tuning`; none: as the data model says.
+    science
+        What changes what the run finds and makes.
     candidate
         An open release to build; none: what readers see.
-    methods
-        How flares are imaged, as in `stages.METHODS`, which are the default.
     """
-    clock = clock_of(clock_kernels)  # before an archive is made
-    tuned = UNTUNED if tuning is None else read_tuning(tuning)
+    clock, tuned = science.clock(), science.tuned()  # before an archive is made
     release = None if candidate is None else candidate.name
     archive = open_archive(root, release, catalog=catalog, create=candidate is None)
-    run = Run(archive, pool, new_run_id(), progress or _silent, detector or DETECTOR, clock, redate, tuned)
-    run.methods, run.candidate = tuple(methods), candidate
+    run = Run(archive, pool, new_run_id(), progress or _silent, science.finder(), clock, science.redate, tuned)
+    run.methods, run.candidate = science.methods, candidate
     archive.catalog.begin_run(run.run_id, command, code_version=code_version())
     state = "failed"
     try:
@@ -248,15 +233,6 @@ def open_run(
     finally:
         archive.catalog.finish_run(run.run_id, state=state, summary=run.report())
         archive.close()
-
-
-def clock_of(kernels: Sequence[str]) -> Clock:
-    """Return the clock of SPICE kernels, or the table that comes along where there are none."""
-    if not kernels:
-        return ANCHOR_CLOCK
-    from stixflow.ephemeris import read_clock
-
-    return read_clock(kernels)
 
 
 _MOST_TOGETHER = 32

@@ -13,13 +13,18 @@ from example_delivery import DAYS
 from stixflow.archive import open_archive
 from stixflow.compute import Serial
 from stixflow.simulate import packetise
-from stixflow.stages import run_stages
+from stixflow.stages import Science, run_stages
 from stixflow.telemetry import encode
 
 
 def search(root: Path, *paths: Path, detector: str) -> Mapping[str, Any]:
     report = run_stages(
-        ("ingest", "cubes", "flares"), paths, root=str(root), pool=Serial(), command="test", detector=detector
+        ("ingest", "cubes", "flares"),
+        paths,
+        root=str(root),
+        pool=Serial(),
+        command="test",
+        science=Science(detector=detector),
     )
     assert not report["failed"]
     return report["counts"]

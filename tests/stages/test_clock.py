@@ -13,7 +13,7 @@ from stixflow import open_archive
 from stixflow.compute import Serial
 from stixflow.cubes.store import open_store
 from stixflow.errors import MissingFile
-from stixflow.stages import run_stages
+from stixflow.stages import Science, run_stages
 
 _NAMES = ("naif0012.tls", "solo_ANC_soc-sclk_20200611_V01.tsc")
 
@@ -30,7 +30,10 @@ def kernels(shared: Path) -> list[str]:
 
 
 def process(root: Path, *paths: Path, **more: Any) -> dict[str, Any]:
-    report = run_stages(["ingest", "cubes"], list(paths), root=str(root), pool=Serial(), command="test", **more)
+    science = Science(**more)
+    report = run_stages(
+        ["ingest", "cubes"], list(paths), root=str(root), pool=Serial(), command="test", science=science
+    )
     assert not report["failed"]
     return report
 

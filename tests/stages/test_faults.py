@@ -75,7 +75,7 @@ def test_a_database_that_is_restarted_in_the_middle(
 def test_a_database_that_is_gone_for_longer_than_a_run_waits(
     postgres: Postgres, delivery: Path, processed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stixflow.archive.tables._RESTART_S", 0.5)
+    monkeypatch.setattr("stixflow.archive.transactions._RESTART_S", 0.5)
     root, url = str(tmp_path / "archive"), postgres.new_database()
     with pytest.raises(StixflowError, match="the catalog does not answer"):
         _run(root, delivery, Serial(), catalog=url, hook=_Once("cubes", postgres.stop))

@@ -15,16 +15,17 @@ from stixflow.compute import Serial
 from stixflow.stages import images
 
 
-def _run(root: Path, **options: Any) -> dict[str, Any]:
-    return stages.run_stages(("images",), [], root=str(root), pool=Serial(), command="test", **options)
+def _run(root: Path, *methods: str) -> dict[str, Any]:
+    science = stages.Science(methods=methods)
+    return stages.run_stages(("images",), [], root=str(root), pool=Serial(), command="test", science=science)
 
 
 def test_other_methods_make_the_maps_anew_and_the_same_ones_do_not(archive_copy: Path) -> None:
     assert _run(archive_copy)["counts"] == {}
-    assert _run(archive_copy, methods=("mem_ge",))["counts"] == {"flares_imaged": 1, "images": 2}
+    assert _run(archive_copy, "mem_ge")["counts"] == {"flares_imaged": 1, "images": 2}
     made = open_archive(archive_copy).images()
     assert set(made["method"]) == {"mem_ge"}
-    assert _run(archive_copy, methods=("mem_ge",))["counts"] == {}
+    assert _run(archive_copy, "mem_ge")["counts"] == {}
 
 
 def test_flares_of_a_lost_group_go_alone(archive_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def test_a_cube_says_what_it_came_from(real_day: tuple[Path, dict[str, Any], Pat
 def test_files_are_dated_anew_by_a_clock_kernel(shared: Path, tmp_path: Path) -> None:
     from stixflow.compute import Serial
     from stixflow.ephemeris import read_clock
-    from stixflow.stages import run_stages
+    from stixflow.stages import Science, run_stages
 
     pytest.importorskip("spiceypy", reason="needs the extra spice")
     kernels = [str(shared / "data/spice" / name) for name in ("naif0012.tls", "solo_ANC_soc-sclk_20200611_V01.tsc")]
@@ -126,7 +126,12 @@ def test_files_are_dated_anew_by_a_clock_kernel(shared: Path, tmp_path: Path) ->
     process(tmp_path / "a", path, stages=CUBES)
     for redate, built in ((False, 0), (True, 1), (True, 0)):
         report = run_stages(
-            CUBES[1:], [], root=str(tmp_path / "a"), pool=Serial(), command="test", clock_kernels=kernels, redate=redate
+            CUBES[1:],
+            [],
+            root=str(tmp_path / "a"),
+            pool=Serial(),
+            command="test",
+            science=Science(clock_kernels=kernels, redate=redate),
         )
         assert report["counts"].get("ql_lightcurve", 0) == built
     cube = cubes_of(tmp_path / "a")["ql_lightcurve", DAY, 0]

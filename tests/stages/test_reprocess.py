@@ -18,6 +18,7 @@ from stixflow import cli
 from stixflow.archive import Archive, list_releases, open_archive
 from stixflow.compute import Serial
 from stixflow.errors import ArchiveBusy, MissingFile, PublishConflict, UsageError
+from stixflow.stages import Science
 from stixflow.stages import reprocess as module
 from stixflow.stages.reprocess import (
     STAGES,
@@ -248,7 +249,7 @@ def test_a_full_disc_fails_what_cannot_be_written_and_is_healed(
 def test_a_release_is_made_by_one_code_clock_and_detector(archive_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reprocess(archive_copy)
     with pytest.raises(UsageError, match="begun with detector snip"):
-        reprocess(archive_copy, detector="poisson")
+        reprocess(archive_copy, science=Science(detector="poisson"))
     monkeypatch.setattr(module, "code_version", lambda: "later")
     monkeypatch.setattr("stixflow.stages.cubes.code_version", lambda: "later")
     with pytest.raises(UsageError, match="begun with code"):
