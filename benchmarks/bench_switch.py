@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from stixflow.archive import Catalog, switch, switch_back, tables
 from stixflow.archive.candidate import Scope, begin_candidate, drop_release, mark_validated, take_over
 from stixflow.archive.tables import PRESENT
+from stixflow.archive.transactions import writing
 from stixflow.cubes.model import PRODUCTS
 from stixflow.stages.validate import validate
 
@@ -89,7 +90,7 @@ def fill(catalog: Catalog, days: int, products: int, flares: int, images: int) -
     """Write rows of what readers see and of an open release of the same size."""
     begin_candidate(catalog, NAME, Scope(), made_by={"code": "2"})
     ids = days * products
-    with tables.writing(catalog._engine) as connection:
+    with writing(catalog._engine) as connection:
         for offset, release in ((0, PRESENT), (ids, NAME)):
             run = "old" if release == PRESENT else NAME
             rows = [_partition(offset + n + 1, n, products, run) for n in range(ids)]

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.releases import check_release_name, free_name, keep_present
-from stixflow.archive.tables import PRESENT, copy_rows, count_rows, writing
+from stixflow.archive.tables import PRESENT, copy_rows
+from stixflow.archive.transactions import count_rows, reading, writing
 from stixflow.archive.values import from_json, to_json
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import NotFound, PublishConflict, UsageError
@@ -175,7 +176,7 @@ def _plan_text(plan: CandidatePlan) -> str:
 
 def candidate_plan(catalog: Catalog, name: str) -> CandidatePlan:
     """Return what an open release is to be."""
-    with tables.reading(catalog._engine) as connection:
+    with reading(catalog._engine) as connection:
         return read_plan(_row(connection, name))
 
 

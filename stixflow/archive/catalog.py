@@ -19,6 +19,7 @@ from stixflow.archive.entries import Partition
 from stixflow.archive.findings import Findings
 from stixflow.archive.inputs import Inputs
 from stixflow.archive.layout import check_name, check_path
+from stixflow.archive.migrations import open_database
 from stixflow.archive.publishing import (
     check_publishable,
     check_staged,
@@ -32,7 +33,7 @@ from stixflow.archive.publishing import (
 )
 from stixflow.archive.queries import columns, where, with_times
 from stixflow.archive.runs import Runs
-from stixflow.archive.tables import reading, writing
+from stixflow.archive.transactions import reading, together, writing
 from stixflow.archive.values import to_json, to_ns
 from stixflow.errors import NotFound, UsageError, masked
 
@@ -54,7 +55,7 @@ class Catalog(Runs, Inputs, Findings):
     """
 
     def __init__(self, url: str, *, release: str | None = None) -> None:
-        self._engine = tables.open_database(url)
+        self._engine = open_database(url)
         self.release = release
         if release is not None:
             self._check_release(release)
@@ -70,8 +71,8 @@ class Catalog(Runs, Inputs, Findings):
         self._engine.dispose()
 
     def together(self) -> AbstractContextManager[None]:
-        """Make what is written in a ``with`` block one transaction: see `tables.together`."""
-        return tables.together(self._engine)
+        """Make what is written in a ``with`` block one transaction: see `transactions.together`."""
+        return together(self._engine)
 
     def stage(self, partition: Partition) -> int:
         """Record a written store that readers do not see yet, and return its id; the same store again keeps its id."""

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from stixflow.archive import tables
 from stixflow.archive.runs import active_runs
-from stixflow.archive.tables import reading, writing
+from stixflow.archive.transactions import reading, writing
 from stixflow.cubes.files import open_files
 from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.store import delete_store

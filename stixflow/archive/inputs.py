@@ -12,7 +12,7 @@ from stixflow.archive import tables
 from stixflow.archive.entries import FileEntry, PacketSet, Quarantined
 from stixflow.archive.layout import check_path
 from stixflow.archive.queries import Database, columns, where, with_times
-from stixflow.archive.tables import writing
+from stixflow.archive.transactions import writing
 from stixflow.archive.values import from_json, to_json
 from stixflow.errors import BalanceError
 

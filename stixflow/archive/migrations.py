@@ -1,8 +1,8 @@
-"""Steps that bring the tables of an older catalog up to date, where a statement is not enough."""
+"""Opening the database of a catalog with the tables of today: made where there are none, else brought up to date."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +10,61 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.findings import flare_row, image_row
 from stixflow.archive.tables import PRESENT
+from stixflow.archive.transactions import connect, reading, waiting, writing
 from stixflow.archive.values import from_json, to_ns
+from stixflow.errors import StoreError
+
+SCHEMA_VERSION = 4
+"""Raised by one for each change of the tables, together with the step of `_STEPS` that makes it."""
+
+_VERSION = sa.select(tables.meta.c.value).where(tables.meta.c.name == "schema_version")
+
+
+def open_database(url: str) -> sa.Engine:
+    """Open the database of a catalog, making or migrating its tables where needed.
+
+    Raises
+    ------
+    StoreError
+        If a newer stixflow made it.
+    UsageError
+        If the URL is none, or its driver is not installed.
+    """
+    engine = connect(url)
+    if _found_version(engine) != SCHEMA_VERSION:
+        with writing(engine) as connection:
+            tables.metadata.create_all(connection)
+            _bring_up_to_date(connection)
+    return waiting(engine)
+
+
+def _found_version(engine: sa.Engine) -> int | None:
+    with reading(engine) as connection:
+        found = connection.execute(_VERSION).scalar() if sa.inspect(connection).has_table("meta") else None
+    return None if found is None else int(found)
+
+
+def _bring_up_to_date(connection: sa.Connection) -> None:
+    meta, found = tables.meta, connection.execute(_VERSION).scalar()
+    if found is None:
+        connection.execute(meta.insert().values(name="schema_version", value=str(SCHEMA_VERSION)))
+        return
+    if int(found) > SCHEMA_VERSION:
+        raise StoreError(
+            f"the catalog has the schema version {found}",
+            expected=f"at most {SCHEMA_VERSION}",
+            advice="use the stixflow that made it, or a later one",
+        )
+    for step in _STEPS[int(found) - 1 :]:
+        for statement in step:
+            if callable(statement):
+                statement(connection)
+            else:
+                connection.execute(sa.text(statement))
+    connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+
+
+# Version 4: whose flares, images and marks they are ---------------------------------------------------------------
 
 _SCOPED = (tables.flare, tables.location, tables.image, tables.done)
 _ADDED = (
@@ -19,7 +73,7 @@ _ADDED = (
 )
 
 
-def scope_findings(connection: sa.Connection) -> None:
+def _scope_findings(connection: sa.Connection) -> None:
     """Give flares, locations, images and marks the release that they belong to; rows of releases become such rows."""
     for table, columns in _ADDED:
         _add_columns(connection, table, columns)
@@ -81,3 +135,16 @@ def _unpack_rows(connection: sa.Connection) -> None:
 def _flare(partition_id: int, row: dict[str, Any]) -> dict[str, Any]:
     del row["run_id"]
     return flare_row(partition_id, row)
+
+
+# The step at index i brings a database of the version i + 1 to the version i + 2; tables that are new are made before.
+_STEPS: tuple[tuple[str | Callable[[sa.Connection], None], ...], ...] = (
+    ("ALTER TABLE partition ADD COLUMN collected BIGINT",),
+    (
+        "ALTER TABLE run ADD COLUMN host TEXT",
+        "ALTER TABLE run ADD COLUMN pid BIGINT",
+        "ALTER TABLE run ADD COLUMN process TEXT",
+        "ALTER TABLE run ADD COLUMN seen BIGINT",
+    ),
+    (_scope_findings,),
+)

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from stixflow.archive import tables
-from stixflow.archive.tables import PRESENT, reading, writing
+from stixflow.archive.tables import PRESENT
+from stixflow.archive.transactions import reading, writing
 from stixflow.archive.values import from_json, from_ns, to_ns
 from stixflow.errors import UsageError
 

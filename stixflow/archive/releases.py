@@ -11,7 +11,8 @@ from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import Partition
 from stixflow.archive.layout import check_name
-from stixflow.archive.tables import PRESENT, copy_rows, count_rows, reading, writing
+from stixflow.archive.tables import PRESENT, copy_rows
+from stixflow.archive.transactions import count_rows, reading, writing
 from stixflow.archive.values import from_json, from_ns
 from stixflow.errors import NotFound, UsageError
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.liveness import BEAT_S, is_alive, this_process
 from stixflow.archive.queries import Database, with_times
-from stixflow.archive.tables import reading, writing
+from stixflow.archive.transactions import reading, writing
 from stixflow.archive.values import to_json
 from stixflow.errors import NotFound, StoreError, UsageError
 

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import FileEntry, PacketSet, Partition, Quarantined
+from stixflow.archive.transactions import writing
 from stixflow.errors import BalanceError, NotFound, PublishConflict, SchemaError, StoreError, UsageError
 
 DAY = date(2022, 11, 9)
@@ -372,7 +373,7 @@ def test_a_writer_waits_for_its_turn(url: str) -> None:
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with tables.writing(first._engine):
+        with writing(first._engine):
             holding.set()
             done.wait(0.3)
 

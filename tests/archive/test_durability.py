@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from stixflow.archive import Catalog, tables
+from stixflow.archive import Catalog
+from stixflow.archive.transactions import reading, writing
 
 _SCRIPT = Path(__file__).with_name("power_loss.py")
 
@@ -48,7 +49,7 @@ def test_the_look_sees_what_is_not_synced(delivery: Path, tmp_path: Path) -> Non
 
 def test_commits_survive_too(tmp_path: Path, postgres_url: str) -> None:
     catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    with tables.writing(catalog._engine) as connection:
+    with writing(catalog._engine) as connection:
         assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
     catalog.close()
     catalog = Catalog(postgres_url)
@@ -56,8 +57,8 @@ def test_commits_survive_too(tmp_path: Path, postgres_url: str) -> None:
         name = connection.execute(sa.text("SELECT current_database()")).scalar()
         connection.execute(sa.text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
     catalog.close()
-    with tables.writing(catalog._engine) as connection:
+    with writing(catalog._engine) as connection:
         assert connection.execute(sa.text("SHOW synchronous_commit")).scalar() == "on"
-    with tables.reading(catalog._engine) as connection:
+    with reading(catalog._engine) as connection:
         assert connection.execute(sa.text("SHOW synchronous_commit")).scalar() == "off"
     catalog.close()

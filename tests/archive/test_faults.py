@@ -14,6 +14,7 @@ import pytest
 from example_archive import DAYS, add, day_of, stage
 
 from stixflow.archive import Archive, Catalog, open_archive, tables
+from stixflow.archive.transactions import writing
 from stixflow.errors import BalanceError, PublishConflict, SchemaError, StoreError
 
 _HERE = Path(__file__).parent
@@ -94,10 +95,10 @@ def test_two_publishers_at_once(archive: Archive) -> None:
 
 
 def test_a_catalog_that_stays_locked_is_told(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_BUSY_MS", 50)
+    monkeypatch.setattr("stixflow.archive.transactions._BUSY_MS", 50)
     url = f"sqlite:///{archive.root}/catalog.sqlite"
     other, mine = Catalog(url), Catalog(url)
-    with tables.writing(other._engine), pytest.raises(StoreError, match="does not answer: database is locked"):
+    with writing(other._engine), pytest.raises(StoreError, match="does not answer: database is locked"):
         mine.begin_run("R2", "process", code_version="1")
     mine.begin_run("R2", "process", code_version="1")
     assert [row["run_id"] for row in mine.runs()] == ["R2"]

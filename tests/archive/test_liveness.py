@@ -12,6 +12,7 @@ from example_archive import DAYS, day_of, stage
 
 from stixflow.archive import Catalog, collect, open_archive, runs, tables
 from stixflow.archive.liveness import SILENCE_NS, is_alive, this_process
+from stixflow.archive.transactions import reading, writing
 from stixflow.stages.report import archive_status, format_status
 
 DAY_NS = 86_400 * 10**9
@@ -50,7 +51,7 @@ def state_of(catalog: Catalog) -> str:
 
 
 def change(catalog: Catalog, **values: object) -> None:
-    with tables.writing(catalog._engine) as connection:
+    with writing(catalog._engine) as connection:
         connection.execute(tables.run.update().values(**values))
 
 
@@ -65,7 +66,7 @@ def test_a_run_of_this_machine_lives_as_long_as_its_process(url: str) -> None:
     os.waitpid(child, 0)
     assert runs.active_runs(catalog._engine) == []
     catalog.begin_run("R2", "process", code_version="1")
-    with tables.reading(catalog._engine) as connection:
+    with reading(catalog._engine) as connection:
         kept = connection.execute(sa.select(tables.run.c.run_id, tables.run.c.state, tables.run.c.finished))
         assert sorted(tuple(row) for row in kept) == [("R1", "dead", row["seen"].astype(int)), ("R2", "running", None)]
     catalog.close()

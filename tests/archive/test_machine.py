@@ -23,6 +23,7 @@ from stixflow.archive import (
     store_path,
     tables,
 )
+from stixflow.archive.transactions import reading, writing
 from stixflow.cubes.store import is_there, write_store
 from stixflow.errors import BalanceError, NotFound, PublishConflict, SchemaError, UsageError
 
@@ -175,7 +176,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     def end_run(self, who: int, killed: bool) -> None:
         if killed:
             engine = self.writers[who].catalog._engine
-            with tables.writing(engine) as connection:
+            with writing(engine) as connection:
                 mine = tables.run.c.run_id == self.running
                 connection.execute(tables.run.update().where(mine).values(process="gone 1", seen=0))
         else:
@@ -224,7 +225,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     @invariant()
     def one_pointer_a_day(self) -> None:
         if hasattr(self, "writers"):
-            with tables.reading(self.writers[0].catalog._engine) as connection:
+            with reading(self.writers[0].catalog._engine) as connection:
                 states = connection.execute(
                     sa.select(tables.partition.c.key).where(tables.partition.c.state == "published")
                 ).scalars()

@@ -8,7 +8,17 @@ import sqlalchemy as sa
 import xarray as xr
 from example_archive import DAYS, add, day_of
 
-from stixflow.archive import Archive, Catalog, compare_releases, create_release, list_releases, open_archive, tables
+from stixflow.archive import (
+    Archive,
+    Catalog,
+    compare_releases,
+    create_release,
+    list_releases,
+    migrations,
+    open_archive,
+    tables,
+)
+from stixflow.archive.transactions import reading
 from stixflow.errors import NotFound, UsageError
 
 
@@ -115,10 +125,10 @@ def test_an_old_schema_is_brought_up_to_date(
     catalog.begin_run("R2", "process", code_version="2")
     catalog.publish(item.id)
     assert create_release(catalog, "2026.1", code_version="1")["partitions"] == 1
-    with tables.reading(catalog._engine) as connection:
-        assert connection.execute(tables._VERSION).scalar() == str(tables.SCHEMA_VERSION)
+    with reading(catalog._engine) as connection:
+        assert connection.execute(migrations._VERSION).scalar() == str(migrations.SCHEMA_VERSION)
         found = sa.inspect(connection)
-        for table in tables._metadata.sorted_tables:
+        for table in tables.metadata.sorted_tables:
             assert {c["name"] for c in found.get_columns(table.name)} == {column.name for column in table.columns}
     catalog.close()
     Catalog(url).close()

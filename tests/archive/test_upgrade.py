@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 from example_archive import DAYS, add, day_of
 
-from stixflow.archive import Archive, collect, open_archive, tables
+from stixflow.archive import Archive, collect, migrations, open_archive, tables
+from stixflow.archive.transactions import writing
 from stixflow.cubes import check
 from stixflow.cubes.model import PRODUCTS, Variable
 from stixflow.cubes.store import encoding
@@ -88,16 +89,16 @@ def test_a_migration_that_fails_leaves_the_old_tables(old: Path) -> None:
         assert ("seen" in columns) == (found != "2")
         return found
 
-    statements = tables._MIGRATIONS[-1]
+    statements = migrations._STEPS[-1]
     broken = (
-        *tables._MIGRATIONS[:-1],
+        *migrations._STEPS[:-1],
         (*(statements if isinstance(statements, tuple) else ()), "ALTER TABLE no ADD x"),
     )
-    with patch.object(tables, "_MIGRATIONS", broken), pytest.raises((StoreError, sa.exc.SQLAlchemyError)):
+    with patch.object(migrations, "_STEPS", broken), pytest.raises((StoreError, sa.exc.SQLAlchemyError)):
         open_archive(old)
     assert version() == "2"
     open_archive(old).close()
-    assert version() == str(tables.SCHEMA_VERSION)
+    assert version() == str(migrations.SCHEMA_VERSION)
 
 
 # Data models ----------------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def add_of_model(archive: Archive, variables: dict[str, Variable], number: int, 
         patch.object(encoding, "PRODUCTS", models),
     ):
         made = add(archive, [cube], day, f"V{version}")
-    with tables.writing(archive.catalog._engine) as connection:
+    with writing(archive.catalog._engine) as connection:
         mine = tables.partition.c.id == made.id
         connection.execute(tables.partition.update().where(mine).values(data_model_version=version))
 
@@ -171,7 +172,7 @@ def test_other_axes_of_one_data_model_are_told(archive: Archive) -> None:
     add(archive, [other], DAYS[1])
     with pytest.raises(UsageError, match="energy bins of ql_lightcurve change"):
         archive.lightcurves(DAYS[0], DAYS[2])
-    with tables.writing(archive.catalog._engine) as connection:
+    with writing(archive.catalog._engine) as connection:
         connection.execute(tables.partition.update().where(tables.partition.c.id == 2).values(data_model_version=2))
     # The stores themselves say one model: nothing is joined on the word of the catalog alone.
     with pytest.raises(SchemaError, match="energy_high"):
