@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from stixflow.archive import Catalog, switch, switch_back, tables
-from stixflow.archive.candidate import Scope, begin_candidate, drop_release, mark_validated, take_over
+from stixflow.archive.releases import Scope, begin_candidate, drop_release, mark_validated, take_over
 from stixflow.archive.tables import PRESENT
 from stixflow.archive.transactions import writing
 from stixflow.cubes.model import PRODUCTS

@@ -1,14 +1,23 @@
 """The archive: what analysts open and operators trust."""
 
 from stixflow.archive.archive import Archive, open_archive
-from stixflow.archive.candidate import REBUILT, Scope, Switched, drop_release, switch, switch_back
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import FileEntry, PacketSet, Partition, Quarantined, draft_partition
 from stixflow.archive.filters import class_flux, select_flares, select_requests
 from stixflow.archive.garbage import Collected, collect
 from stixflow.archive.layout import day_key, request_key, store_path
 from stixflow.archive.quantities import to_table
-from stixflow.archive.releases import compare_releases, create_release, list_releases
+from stixflow.archive.releases import (
+    REBUILT,
+    Scope,
+    Switched,
+    compare_releases,
+    create_release,
+    drop_release,
+    list_releases,
+    switch,
+    switch_back,
+)
 
 __all__ = [
     "REBUILT",

@@ -64,9 +64,8 @@ def _bring_up_to_date(connection: sa.Connection) -> None:
     connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
 
 
-# Version 4: whose flares, images and marks they are ---------------------------------------------------------------
+# Version 4: whose flares, images and marks they are -------------------------------------------------------------------
 
-_SCOPED = (tables.flare, tables.location, tables.image, tables.done)
 _ADDED = (
     (tables.release, ("state", "plan", "report", "before", "switched")),
     (tables.release_partition, ("taken",)),
@@ -77,7 +76,7 @@ def _scope_findings(connection: sa.Connection) -> None:
     """Give flares, locations, images and marks the release that they belong to; rows of releases become such rows."""
     for table, columns in _ADDED:
         _add_columns(connection, table, columns)
-    for table in _SCOPED:
+    for table in tables.FINDINGS:
         if "release" not in _columns(connection, table.name):
             _make_anew(connection, table)
     if sa.inspect(connection).has_table("release_row"):

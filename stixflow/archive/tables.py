@@ -230,6 +230,9 @@ garbage = Table(
 )
 """What was found that nothing points to, and when it was first found so."""
 
+FINDINGS = (flare, location, image, done)
+"""Tables whose rows belong to a release, or to `PRESENT`."""
+
 
 def now_ns() -> int:
     """Return the present as the catalog keeps times."""
@@ -244,3 +247,13 @@ def copy_rows(
     rows = sa.select(*(table.c[name] for name in names), sa.literal(target).label("release"))
     chosen = rows.where(table.c.release == source, *conditions)
     return count_rows(connection, table.insert().from_select([*names, "release"], chosen))
+
+
+def move_rows(connection: sa.Connection, table: sa.Table, source: str, target: str) -> int:
+    """Give the rows of one release (or `PRESENT`) to another; return how many."""
+    return connection.execute(table.update().where(table.c.release == source).values(release=target)).rowcount
+
+
+def delete_rows(connection: sa.Connection, table: sa.Table, release: str) -> int:
+    """Delete the rows of a release (or `PRESENT`); return how many."""
+    return connection.execute(table.delete().where(table.c.release == release)).rowcount

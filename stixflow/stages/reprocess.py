@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from stixflow.archive import REBUILT, Archive, Scope, list_releases, open_archive, switch
-from stixflow.archive.candidate import (
+from stixflow.archive.releases import (
     adopt,
     begin_candidate,
     candidate_plan,

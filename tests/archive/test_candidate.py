@@ -29,7 +29,7 @@ from stixflow.archive import (
     switch,
     switch_back,
 )
-from stixflow.archive.candidate import begin_candidate, mark_validated, take_over
+from stixflow.archive.releases import begin_candidate, mark_validated, take_over
 from stixflow.archive.turns import take_turn
 from stixflow.errors import ArchiveBusy, NotFound, PublishConflict, UsageError
 
