@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from stixflow.bench.days import other_products
 from stixflow.bench.measuring import Row, measure
+from stixflow.cubes.build.timing import sample_times
 from stixflow.telemetry import Packets, Records, decode
+from stixflow.telemetry.bin_times import bin_starts
 from stixflow.telemetry.ccsds import frame
 from stixflow.telemetry.compression import join_count_bytes
 from stixflow.telemetry.layouts import Field, layouts
-from stixflow.telemetry.requests import bin_starts
 from stixflow.time import scet_to_utc
 
 
@@ -69,6 +70,8 @@ def _fields(records: Records) -> list[Field]:
 
 
 def _starts(records: Records) -> NDArray[np.int64]:
-    if records.type[:2] == (21, 6) and records.type[2] in (20, 21, 22, 23, 24, 30):
+    if records.type == (21, 6, 30):
+        return sample_times(records).start
+    if records.type[:2] == (21, 6) and records.type[2] in (20, 21, 22, 23, 24):
         return bin_starts(records)
     return records.scet

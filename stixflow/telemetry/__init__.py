@@ -1,11 +1,13 @@
 """Telemetry of STIX: bytes to packets to records, and back."""
 
+from stixflow.telemetry.boxes import Box
 from stixflow.telemetry.containers import iter_packets, read_packets
+from stixflow.telemetry.contradictions import consistent
 from stixflow.telemetry.decode import Decoded, decode
 from stixflow.telemetry.encode import encode, write_binary, write_xml
 from stixflow.telemetry.packets import Accounting, PacketKeys, Packets, Quarantined, concat
 from stixflow.telemetry.records import Records
-from stixflow.telemetry.requests import Box, Request, consistent, regroup
+from stixflow.telemetry.requests import Request, regroup
 from stixflow.telemetry.telecommands import TcReport, TcReports, commands_of, read_tc_reports
 
 __all__ = [

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.telemetry.layouts import known_types, selectors
+from stixflow.time import SYNC_LOST_BIT
 
 HEADER_SIZE = 16
 LONGEST = 65535 + 7
@@ -22,6 +23,8 @@ LONGEST = 65535 + 7
 SEQUENCE_MODULO = 16384
 FIRST, MIDDLE, LAST, ALONE = 1, 0, 2, 3
 """Sequence flags."""
+SYNC_LOST = SYNC_LOST_BIT << 16
+"""Set in a 48-bit onboard time whose clock was not synchronised."""
 
 _FIRST_BYTE = 0x0D
 _PUS_BYTE = 0x10

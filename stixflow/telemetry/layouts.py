@@ -169,6 +169,10 @@ class Layout:
         _collect(self.scope, "", found)
         return found
 
+    def has_field(self, name: str) -> bool:
+        """Tell whether a level has a field of that name."""
+        return any(one.name == name for _, scope in self.levels.values() for one in scope.fields)
+
 
 def _collect(scope: Scope, parent: str, found: dict[str, tuple[str, Scope]]) -> None:
     found[scope.level] = (parent, scope)

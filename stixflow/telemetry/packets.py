@@ -15,6 +15,7 @@ from stixflow.errors import BalanceError
 from stixflow.telemetry.ccsds import (
     HEADER_SIZE,
     SEQUENCE_MODULO,
+    SYNC_LOST,
     frame,
     packet_lengths,
     read_selectors,
@@ -348,8 +349,8 @@ def _parse(
         read_selectors(buffer, offset, length, service, subtype),
         (sequence >> 14).astype(np.uint8),
         (sequence & 0x3FFF).astype(np.uint16),
-        scet & ~(1 << 47),
-        scet < 1 << 47,
+        scet & ~SYNC_LOST,
+        scet < SYNC_LOST,
         file,
         position,
         np.full(offset.size, "NaT", dtype=GROUND) if ground_time is None else ground_time,

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import UsageError
-from stixflow.telemetry.ccsds import ALONE, HEADER_SIZE, build_headers
+from stixflow.telemetry.ccsds import ALONE, HEADER_SIZE, SYNC_LOST, build_headers
 from stixflow.telemetry.compression import pack_skm
 from stixflow.telemetry.engineering import engineering_values
 from stixflow.telemetry.fields import Column
@@ -107,7 +107,7 @@ class Records:
     @property
     def scet(self) -> NDArray[np.int64]:
         """Header times, without the sync bit."""
-        return big_endian(self.header[:, 10:16]) & ~(1 << 47)
+        return big_endian(self.header[:, 10:16]) & ~SYNC_LOST
 
     @property
     def sequence_count(self) -> NDArray[np.int64]:
@@ -116,6 +116,11 @@ class Records:
     @property
     def sequence_flag(self) -> NDArray[np.int64]:
         return big_endian(self.header[:, 2:4]) >> 14
+
+    def packets_with(self, name: str) -> NDArray[np.bool_]:
+        """Tell which packets have a field that not every layout of their type has."""
+        present = np.unique(self.layout).tolist()
+        return np.isin(self.layout, [index for index in present if layouts()[index].has_field(name)])
 
     def lengths(self, level: str) -> NDArray[np.int64]:
         """Rows of `level` below each row of its parent."""

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_records import NEW, OLD, light_curve, pixels, spectrogram
+from example_records import NEW, pixels, spectrogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stixflow.errors import UsageError
-from stixflow.telemetry import Packets, Records, consistent, decode, encode, read_packets, regroup
+from stixflow.telemetry import Packets, Records, decode, encode, read_packets, regroup
+from stixflow.telemetry.bin_times import bin_starts
 from stixflow.telemetry.compression import join_count_bytes
-from stixflow.telemetry.requests import bin_starts, spectrogram_durations
 
 BINS = [[(0, [1, 2, 3])], [(0, [4]), (10, [1, 2])], [(10, [3, 4]), (20, [1, 2, 3, 4])]]
 
@@ -64,16 +63,6 @@ def test_requests_are_told_apart() -> None:
     assert all(request.complete for request in found)
 
 
-def test_old_time_field_has_no_offset_and_the_new_one_a_switch() -> None:
-    base = (OLD << 16, NEW << 16)
-    old, new = (pixels([[(20, [1])]], coarse=coarse) for coarse in (OLD, NEW))
-    assert bin_starts(old).tolist() == [base[0] + 2 * 65536]
-    assert bin_starts(new).tolist() == [base[1] + round(2.1 * 65536)]
-    assert bin_starts(new, start_offset=0.0).tolist() == [base[1] + 2 * 65536]
-    both = decode(Packets.from_bytes(encode([new, old])))["sci_pixels"]
-    assert bin_starts(both).tolist() == [base[1] + round(2.1 * 65536), base[0] + 2 * 65536]
-
-
 def test_two_energy_binnings_make_two_boxes() -> None:
     (request,) = regroup(pixels([[(0, [1, 2]), (10, [1, 2])], [(20, [5, 6, 7])]]))
     assert [box.channels.tolist() for box in request.boxes] == [[[1, 2], [2, 3]], [[5, 6], [6, 7], [7, 8]]]
@@ -112,75 +101,6 @@ def test_time_bin_without_energies_keeps_its_place() -> None:
     assert box.duration.tolist() == [10, 10, 10]
     assert box.header.tolist() == [0, 1, 2]
     assert 1 not in box.time
-
-
-def test_durations_of_spectrogram_samples() -> None:
-    binning = (1, 4, 1)
-    records = spectrogram([[(binning, [0, 5, 15], 7), (binning, [22, 30], 0)], [(binning, [50, 60], 0)]])
-    assert spectrogram_durations(records).tolist() == [5, 10, 7, 8, 20, 10, 10]
-    assert spectrogram_durations(spectrogram([[(binning, [5], 0)]])).tolist() == [1]
-    assert spectrogram_durations(spectrogram([[(binning, [0, 6], 0), ((5, 6, 1), [20], 4)]])).tolist() == [6, 6, 4]
-
-
-def test_durations_of_a_real_packet_without_closing_offset(shared: Path) -> None:
-    records = decode(read_packets(shared / "data/telemetry/packets/965d5b_21_6_24.hex"))["sci_spectrogram"]
-    durations = spectrogram_durations(records)
-    assert durations[:3].tolist() == [194, 198, 190]
-    assert (durations > 0).all()
-
-
-def _spoiled(records: Records, name: str, row: int, value: int) -> Records:
-    records[name][row] = value
-    return records
-
-
-@pytest.mark.parametrize(
-    ("records", "reason"),
-    [
-        (_spoiled(pixels(BINS), "detector_mask", 1, 1), "not detectors times pixels"),
-        (_spoiled(pixels(BINS), "pixel_mask", 5, 1), "rising order"),
-        (_spoiled(pixels(BINS), "pixel_mask", 5, 3), "rising order"),
-        (_spoiled(pixels(BINS), "e_high", 3, 0), "below the lower"),
-        (_spoiled(pixels(BINS), "integration_time", 1, 0), "integration time is zero"),
-        (_spoiled(pixels(BINS), "time_stamp", 1, 1 << 47), "not synchronised"),
-        (_spoiled(light_curve((2, 3, 4)), "num_energies", 1, 4), "energy edges"),
-        (_spoiled(light_curve((2, 3, 4)), "scet_coarse", 1, 1 << 31), "not synchronised"),
-    ],
-)
-def test_contradictions_take_out_one_packet(records: Records, reason: str) -> None:
-    if records.type[2] == 30 and "edges" in reason:
-        records["num_energies"][1] = 5
-        records["energy_edge_mask_0_31"][1] = 0b111
-    kept, (entry,) = consistent(records)
-    assert reason in entry.reason
-    assert entry.data == encode(_only(records, [1]))
-    assert encode(kept) == encode(_only(records, [0, 2]))
-
-
-def test_contradictions_of_spectrograms() -> None:
-    binning = (1, 4, 1)
-    good = (binning, [0, 5], 5)
-    for bad, reason in [((binning, [5, 5], 5), "do not rise"), ((binning, [9, 5], 5), "do not rise")]:
-        kept, (entry,) = consistent(spectrogram([[good], [bad]]))
-        assert reason in entry.reason
-        assert len(kept) == 1
-    records = _spoiled(spectrogram([[good], [good]]), "e_high", 1, 5)
-    assert "number of energies" in consistent(records)[1][0].reason
-    assert consistent(spectrogram([[good]]))[1] == []
-
-
-def test_samples_of_different_numbers_contradict() -> None:
-    records = light_curve((2, 3))
-    records["num_samples"][5:7] = [2, 4]
-    kept, (entry,) = consistent(records)
-    assert entry.reason == "numbers of samples differ"
-    assert len(kept) == 1
-
-
-def test_bins_of_other_records_are_refused(shared: Path) -> None:
-    records = decode(read_packets(shared / "data/telemetry/packets/05bfed_21_6_41.hex"), products=["21,6,41"])
-    with pytest.raises(UsageError, match="21,6,41"):
-        bin_starts(records["21,6,41"])
 
 
 @pytest.mark.parametrize("name", ["l1_22634", "l1_22635", "spec_22634", "spec_22635"])

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from stixflow.cubes.build.values import BoxCube, bits_of, cube_values, or_reduce, rows_of, trigger_values
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
-from stixflow.telemetry import Records
+from stixflow.telemetry import Box, Records, Request
 from stixflow.telemetry.compression import join_count_bytes
-from stixflow.telemetry.requests import Box, Request
 
 _ROWS_AT_ONCE = 8192
 

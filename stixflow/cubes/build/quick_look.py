@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.cubes.build.timing import has_field, sample_times, tenths_of
+from stixflow.cubes.build.timing import sample_times, tenths_of
 from stixflow.cubes.build.values import cube_values, trigger_values
 from stixflow.cubes.model import N_CHANNELS, N_DETECTORS
 from stixflow.telemetry import Records
@@ -166,7 +166,7 @@ def flareflag_table(records: Records) -> Table:
     timing = sample_times(records)
     going_on = np.full(timing.packet.size, _NOT_TOLD, dtype=np.uint8)
     if "flare_in_progress" in records:
-        told = has_field(records, "flare_in_progress")[timing.packet]
+        told = records.packets_with("flare_in_progress")[timing.packet]
         going_on[told] = records["flare_in_progress"][told]
     columns = {
         "loc_y": records["location_y"],

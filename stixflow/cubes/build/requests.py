@@ -17,8 +17,8 @@ from stixflow.cubes.build.spectrograms import build_spectrogram_box
 from stixflow.cubes.build.values import BoxCube, bin_times, clock_attributes, energy_bins
 from stixflow.cubes.build.visibilities import build_visibility_box
 from stixflow.cubes.corrections import MISSING_DETECTORS, correct
-from stixflow.telemetry import Packets, Quarantined, Records, consistent, decode
-from stixflow.telemetry.requests import START_OFFSET_S, Box, Request, estimated_durations, regroup
+from stixflow.telemetry import Box, Packets, Quarantined, Records, Request, consistent, decode, regroup
+from stixflow.telemetry.bin_times import START_OFFSET_S, estimated_durations
 from stixflow.time import ANCHOR_CLOCK, Clock
 
 
@@ -54,7 +54,7 @@ def build_requests(
     edges
         (33,) edges of the science channels in keV; None: the nominal ones of the date.
     start_offset
-        Seconds added to 24-bit start times; see `stixflow.telemetry.requests`.
+        Seconds added to 24-bit start times; see `stixflow.telemetry.bin_times`.
     corrections
         Level-1 corrections to make where they apply, by name; see `stixflow.cubes.corrections`.
     clock

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.cubes.build.values import BoxCube, cube_values, rows_of, trigger_values
-from stixflow.telemetry import Records
-from stixflow.telemetry.requests import Box, Request
+from stixflow.telemetry import Box, Records, Request
 
 
 def build_spectrogram_box(request: Request, box: Box) -> BoxCube:

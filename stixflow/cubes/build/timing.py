@@ -12,9 +12,7 @@ from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.sources import product_of
 from stixflow.errors import UsageError
 from stixflow.telemetry import Records
-from stixflow.telemetry.layouts import layouts
-from stixflow.telemetry.requests import data_start
-from stixflow.time import TICKS_PER_SECOND
+from stixflow.time import SYNC_LOST_BIT, TICKS_PER_SECOND, scet_from_coarse_fine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,12 +63,14 @@ def place(records: Records) -> Place:
 
 def run_start(records: Records) -> NDArray[np.int64]:
     """Start of the calibration run of each packet in onboard seconds."""
-    return records["scet_coarse"].astype(np.int64) & 0x7FFFFFFF
+    return records["scet_coarse"].astype(np.int64) & (SYNC_LOST_BIT - 1)
 
 
 def packet_start(records: Records) -> NDArray[np.int64]:
     """Start of the data of each packet; of reports about an instant, the time in the header."""
-    return data_start(records) if "scet_coarse" in records else records.scet
+    if "scet_coarse" not in records:
+        return records.scet
+    return scet_from_coarse_fine(records["scet_coarse"], records["scet_fine"])
 
 
 def sample_times(records: Records) -> Timing:
@@ -91,17 +91,6 @@ def sample_times(records: Records) -> Timing:
 def tenths_of(records: Records) -> NDArray[np.int64]:
     """Length of the samples of each quick-look packet in 0.1 s."""
     return np.asarray(records["integration_time"].astype(np.int64) + 1)
-
-
-def has_field(records: Records, name: str) -> NDArray[np.bool_]:
-    """Tell which packets have a field that not every layout of their type has."""
-    present = np.unique(records.layout).tolist()
-    known = [
-        index
-        for index in present
-        if any(one.name == name for _, scope in layouts()[index].levels.values() for one in scope.fields)
-    ]
-    return np.isin(records.layout, known)
 
 
 def _each(records: Records, level: str, seconds: NDArray[np.float64]) -> Timing:
@@ -140,7 +129,7 @@ def averaging_ms(records: Records) -> NDArray[np.int64]:
     """Averaging value of each aspect packet; 1 where the database of its time has none."""
     if "averaging_value" not in records:
         return np.ones(len(records), dtype=np.int64)
-    given = has_field(records, "averaging_value")
+    given = records.packets_with("averaging_value")
     return np.where(given, records["averaging_value"].astype(np.int64), 1)
 
 

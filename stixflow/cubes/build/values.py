@@ -11,11 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.instrument import energy_edges
 from stixflow.telemetry import Records
+from stixflow.telemetry.bin_times import TICKS_PER_TENTH
 from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, unpack_skm, unscale_triggers
 from stixflow.telemetry.runs import gather_rows
 from stixflow.time import TICKS_PER_SECOND, Clock
-
-TICKS_PER_TENTH = 6553.6
 
 TRIGGER_DETECTORS = (
     (0, 1),

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from stixflow.cubes.build.pixels import pixel_state
 from stixflow.cubes.build.values import BoxCube, cube_values
 from stixflow.cubes.model import N_DETECTORS, N_PIXEL_SETS, N_PIXELS
-from stixflow.telemetry import Records
-from stixflow.telemetry.requests import Box, Request
+from stixflow.telemetry import Box, Records, Request
 
 
 def build_visibility_box(request: Request, box: Box) -> BoxCube:
