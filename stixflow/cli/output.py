@@ -34,7 +34,9 @@ def emit_frame(options: argparse.Namespace, name: str, frame: Any, columns: Sequ
         emit(options, payload, str)
         return
     shown = [column for column in columns if column in frame.columns]
-    sys.stdout.write((frame[shown].to_string(index=False) if len(frame) else f"no {name}") + "\n")
+    from stixflow.archive.listing import for_people
+
+    sys.stdout.write((for_people(frame[shown]).to_string(index=False) if len(frame) else f"no {name}") + "\n")
 
 
 def progress(options: argparse.Namespace) -> Callable[[str, int, int], None]:

@@ -278,9 +278,9 @@ def _label(key: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Write one value for people: times to the second, numbers to four digits, what is missing as a dash."""
+    """Write one value for people: times to the second, pairs to a tenth, numbers to four digits, none as a dash."""
     if isinstance(value, (list, tuple, np.ndarray)):
-        return ", ".join(map(_text, value))
+        return ", ".join(f"{part:.1f}" if isinstance(part, (float, np.floating)) else _text(part) for part in value)
     if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return "–"
     if isinstance(value, (datetime, np.datetime64)) or (isinstance(value, str) and _ISO_TIME.fullmatch(value)):
@@ -291,7 +291,7 @@ def _text(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, (float, np.floating)):
         number = float(value)
-        return f"{number:.4g}" if abs(number) < 1e4 else f"{number:,.0f}"
+        return f"{number:.4g}" if abs(number) < 1e3 else f"{number:,.0f}"
     return escape(str(value))
 
 

@@ -351,7 +351,7 @@ def _cells(values: Iterable[object]) -> str:
 
 
 def _told(spread: Mapping[str, float]) -> str:
-    return f"median {spread['median']:g}, 95 % below {spread['p95']:g}"
+    return f"median {spread['median']:g}, 95 % at most {spread['p95']:g}"
 
 
 def _row_text(row: Mapping[str, Any]) -> str:

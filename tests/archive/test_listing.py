@@ -57,6 +57,12 @@ def test_every_table_goes_out_in_every_format(archive: Archive, name: str, tmp_p
     assert (len(back), back.colnames) == (len(frame), [str(column) for column in frame.columns])
 
 
+def test_a_printed_table_can_be_read(archive: Archive) -> None:
+    assert "contour" not in write_table(list_table(archive, "images"), "table"), "how many sources says enough"
+    frame = pd.DataFrame({"start": pd.to_datetime(["2022-06-14T23:59:59.999993", None]), "digest": ["ab" * 32] * 2})
+    assert write_table(frame, "table").split()[2:] == ["2022-06-15", "00:00:00", "abababababab", "abababababab"]
+
+
 def test_fits_keeps_times_and_numbers(archive: Archive, tmp_path: Path) -> None:
     frame = list_table(archive, "flares")
     write_table(frame, "fits", tmp_path / "flares.fits")

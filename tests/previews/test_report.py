@@ -94,7 +94,7 @@ def test_everything_given_is_on_the_page(
         "2203010130",
         "C2",
         "2022-03-01 01:30:02",
-        "701.2, -399",
+        "701.2, -399.0",
         "1.58",
         "missed",
         "1 of 2 simulated flares were found",
