@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,11 @@ from numpy.typing import NDArray
 from stixflow.errors import UsageError
 from stixflow.telemetry.ccsds import HEADER_SIZE
 from stixflow.telemetry.fields import pack_field
-from stixflow.telemetry.layouts import ROOT, Block, Layout, Repeat, Scope, known_types, layouts
+from stixflow.telemetry.ground_header import ground_headers
+from stixflow.telemetry.layouts import ROOT, Block, Layout, Repeat, Scope, layouts
 from stixflow.telemetry.packets import Packets
 from stixflow.telemetry.records import Records
 from stixflow.telemetry.runs import gather_runs, scatter_rows, scatter_runs, starts_of
-from stixflow.time import scet_to_utc
-
-PREFIX_SIZE = 76
-"""Bytes of ground-system header before each packet in a SOC XML file."""
-
-_SPACECRAFT = 0x028A
 
 
 def encode(records: Records | Iterable[Records] | Mapping[str, Records]) -> bytes:
@@ -156,7 +150,7 @@ def write_binary(path: str | Path, packets: Packets) -> Path:
 
 def write_xml(path: str | Path, packets: Packets) -> Path:
     """Write packets as a SOC XML delivery (`PktTmRaw`), each with a valid 76-byte ground header."""
-    prefixes = _prefixes(packets)
+    prefixes = ground_headers(packets)
     elements = [
         f'<PktRawResponseElement packetID="{number + 1}">\n    <Packet>{prefix.tobytes().hex()}'
         f"{packets.packet_bytes(number).hex()}</Packet>\n</PktRawResponseElement>\n"
@@ -176,21 +170,3 @@ _XML_TAIL = """        </PktRawResponse>
     </Response>
 </ns2:ResponsePart>
 """
-
-
-def _prefixes(packets: Packets) -> NDArray[Any]:
-    """The 76-byte ground headers, as far as their meaning is known."""
-    microseconds = scet_to_utc(packets.scet).astype("datetime64[us]").astype(np.int64)
-    words = np.zeros((len(packets), PREFIX_SIZE // 4), dtype=">u4")
-    for column in (1, 3):
-        words[:, column], words[:, column + 1] = np.divmod(microseconds, 1_000_000)
-    words[:, 6] = _SPACECRAFT << 16
-    words[:, 7] = packets.length + PREFIX_SIZE
-    words[:, 9] = np.arange(1, len(packets) + 1)
-    types, inverse = packets.types()
-    words[:, 10] = np.array([known_types()[packet_type][0].spid for packet_type in types] or [0])[inverse]
-    rows = words.view(np.uint8).reshape(len(packets), PREFIX_SIZE)
-    for at, number in ((70, packets.apid), (72, packets.sequence_count)):
-        rows[:, at], rows[:, at + 1] = number >> 8, number & 0xFF
-    rows[:, 74], rows[:, 75] = packets.service, packets.subtype
-    return rows
