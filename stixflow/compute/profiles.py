@@ -229,3 +229,12 @@ def _usage_error(place: str, error: ValidationError) -> UsageError:
         expected="the keys of the profiles that come along: `stixflow cluster NAME` shows one",
         advice="correct the profile",
     )
+
+
+def not_installed(extra: str, package: str) -> MissingFile:
+    """Return the error of a profile that needs a package of an extra that is not there."""
+    return MissingFile(
+        f"the profile needs {package}, which is not installed",
+        expected=f"the extra {extra}",
+        advice=f'pip install "stixflow[{extra}]"',
+    )

@@ -6,15 +6,11 @@ import shlex
 import time
 from typing import Any
 
-from stixflow.compute.launch import (
-    core_count,
-    kubernetes_spec,
-    open_cluster,
-    scheduler_environment,
-    slurm_cluster,
-    worker_environment,
-)
+from stixflow.compute.kubernetes import kubernetes_spec
+from stixflow.compute.launch import open_cluster
+from stixflow.compute.processes import core_count, scheduler_environment, worker_environment
 from stixflow.compute.profiles import AddressProfile, KubernetesProfile, LocalProfile, Profile, SlurmProfile
+from stixflow.compute.slurm import slurm_cluster
 
 
 def show_profile(profile: Profile) -> str:
@@ -68,7 +64,6 @@ def try_profile(profile: Profile) -> dict[str, Any]:
 
 
 def _about_here(dask_worker: Any) -> dict[str, Any]:
-    import os
     import platform
     import socket
 
@@ -82,6 +77,6 @@ def _about_here(dask_worker: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "threads": dask_worker.state.nthreads,
         "memory_bytes": dask_worker.memory_manager.memory_limit,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": core_count(),
         "blas_threads": max((int(one["num_threads"]) for one in threadpool_info()), default=1),
     }

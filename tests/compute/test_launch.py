@@ -17,8 +17,10 @@ from example_calls import blas_threads, square
 from running_dask import plain_environment, running_scheduler
 
 from stixflow.compute import Cost, Pool, Serial, load_profile, map_batches, open_cluster, open_engine
-from stixflow.compute.launch import kubernetes_spec, scheduler_environment, slurm_cluster, worker_environment
+from stixflow.compute.kubernetes import kubernetes_spec
+from stixflow.compute.processes import scheduler_environment, worker_environment
 from stixflow.compute.profiles import KubernetesProfile, SlurmProfile
+from stixflow.compute.slurm import slurm_cluster
 from stixflow.errors import UsageError
 
 _FAKE_SLURM = Path(__file__).parent / "fake_slurm"
@@ -53,7 +55,7 @@ def assert_one_blas_thread(pool: Pool) -> None:
 def _same_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody who edits a file meanwhile fail these tests: what they are about is who computes, not what."""
     if "other_code" not in request.node.name:
-        monkeypatch.setattr("stixflow.compute.launch._check_code", lambda _client: None)
+        monkeypatch.setattr("stixflow.compute.arrival._check_code", lambda _client: None)
 
 
 def wait_for(condition: Any, seconds: float = 60.0) -> None:
@@ -120,7 +122,7 @@ def test_the_job_script_of_slurm(slurm_profile: SlurmProfile) -> None:
 def test_jobs_of_slurm_compute_are_replaced_and_end(
     slurm: Path, slurm_profile: SlurmProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stixflow.compute.launch._KEEP_SECONDS", 0.5)
+    monkeypatch.setattr("stixflow.compute.slurm._KEEP_SECONDS", 0.5)
     with open_cluster(cluster=slurm_profile) as pool:
         wait_for(lambda: queued() == ["1"])
         assert_works(pool)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from kubernetes_schema import pod_problems
 
-from stixflow.compute.launch import scheduler_environment, worker_environment
+from stixflow.compute.processes import scheduler_environment, worker_environment
 from stixflow.settings import PREFIX, Settings, load_settings
 
 _ROOT = Path(__file__).resolve().parents[2]
