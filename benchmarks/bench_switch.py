@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import sys
 import tempfile
 import time
@@ -204,23 +203,10 @@ def _sqlite() -> Iterator[str]:
 
 @contextmanager
 def _postgres() -> Iterator[str]:
-    from services.postgres import _free_port, _run, _unprivileged
+    from services.postgres import serving
 
-    user = _unprivileged()
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        data = Path(folder) / "data"
-        data.mkdir(mode=0o700)
-        if user:
-            for path in (Path(folder), data):
-                os.chown(path, user["user"], user["group"])
-        port = _free_port()
-        _run(["initdb", "-D", data, "-U", "stix", "-A", "trust", "--no-sync", "-E", "UTF8"], user)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
-        _run(["pg_ctl", "-D", data, "-o", options, "-l", f"{folder}/log", "-w", "start"], user)
-        try:
-            yield f"postgresql+psycopg://stix@127.0.0.1:{port}/postgres"
-        finally:
-            _run(["pg_ctl", "-D", data, "-m", "immediate", "stop"], user)
+    with serving() as server:
+        yield server.new_database()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -158,6 +158,52 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="telemetry, level-1 FITS or ephemeris files, or folders of them"
     )
+
+
+def add_pixel_source(parser: argparse.ArgumentParser, *, time_range: str) -> None:
+    """Add a pixel file with what goes with it, or in its place a flare of an archive."""
+    parser.add_argument("pixels", metavar="PIXELS.fits", nargs="?", help="official level-1 pixel data (xray-cpd)")
+    parser.add_argument("--flare", metavar="ID", help="flare of an archive (see `stixflow flares`), in place of a file")
+    add_archive(parser)
+    parser.add_argument(
+        "--background",
+        metavar="FITS",
+        action="append",
+        help="quiet level-1 pixel file to subtract; of several the one with the best score is taken",
+    )
+    parser.add_argument("--ephemeris", metavar="FITS", help="L2 ancillary file of the day (pointing, roll, distance)")
+    parser.add_argument("--time-range", metavar="A/B", help=time_range)
+
+
+def check_pixel_source(options: argparse.Namespace, *, file_only: Sequence[str], needed: Sequence[str]) -> None:
+    """Check that there is one place that the data come from, and what goes with it.
+
+    Parameters
+    ----------
+    file_only
+        Options that a flare of an archive has no use for.
+    needed
+        Options without which a pixel file says too little.
+    """
+    from stixflow.errors import UsageError
+
+    problem = ""
+    if bool(options.pixels) == bool(options.flare):
+        problem = "give either a pixel file or --flare"
+    elif options.flare and any(getattr(options, name) for name in file_only):
+        problem = f"{_flags(file_only)} go with a pixel file: a flare has its own"
+    elif options.pixels and not all(getattr(options, name) for name in needed):
+        problem = f"a pixel file needs {_flags(needed)}"
+    if problem:
+        raise UsageError(
+            problem,
+            expected="PIXELS.fits with its options, or --flare ID",
+            advice=f"see `{options.command} --help`",
+        )
+
+
+def _flags(names: Sequence[str]) -> str:
+    return " and ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def add_container(parser: argparse.ArgumentParser) -> None:

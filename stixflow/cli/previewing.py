@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stixflow.cli.options import add_archive, command, energy_range, open_named, whole
+from stixflow.cli.options import add_pixel_source, check_pixel_source, command, energy_range, open_named, whole
 from stixflow.cli.output import emit
 
 
@@ -14,7 +14,7 @@ def _preview(options: argparse.Namespace) -> int:
     from stixflow.stages.previews import PreviewWanted, format_previews, write_file_previews, write_previews
     from stixflow.time import TimeRange
 
-    _check(options)
+    check_pixel_source(options, file_only=("background", "ephemeris", "time_range"), needed=("ephemeris",))
     bands = {"energy_ranges": tuple(map(energy_range, options.energy_range))} if options.energy_range else {}
     wanted = PreviewWanted(
         methods=("bp", "clean", options.regularised, "forward_fit"),
@@ -39,21 +39,6 @@ def _preview(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Check that there is one place that the data come from, and what goes with it."""
-    from stixflow.errors import UsageError
-
-    problem = ""
-    if bool(options.pixels) == bool(options.flare):
-        problem = "give either a pixel file or --flare"
-    elif options.flare and (options.background or options.ephemeris or options.time_range):
-        problem = "--background, --ephemeris and --time-range go with a pixel file: a flare has its own"
-    elif options.pixels and not options.ephemeris:
-        problem = "a pixel file needs --ephemeris: without a pointing there is no place on the Sun to draw"
-    if problem:
-        raise UsageError(problem, expected="PIXELS.fits with its options, or --flare ID", advice="see `preview --help`")
-
-
 def add_preview(commands: Any) -> None:
     """Add `preview`."""
     parser = command(
@@ -68,8 +53,7 @@ def add_preview(commands: Any) -> None:
         "  stixflow preview solo_L1_stix-sci-xray-cpd_....fits --background bkg.fits --ephemeris eph.fits \\\n"
         "      --time-range 2022-11-11T11:20/2022-11-11T11:50 --movie mp4 --output preview",
     )
-    parser.add_argument("pixels", metavar="PIXELS.fits", nargs="?", help="official level-1 pixel data (xray-cpd)")
-    parser.add_argument("--flare", metavar="ID", help="flare of an archive (see `stixflow flares`), in place of a file")
+    add_pixel_source(parser, time_range="UTC; the peak in it is imaged (default: all of the file)")
     parser.add_argument("--output", required=True, help="folder for the files")
     parser.add_argument(
         "--energy-range", metavar="LOW-HIGH", action="append", help="keV; may be repeated (default: 4-10, 16-28)"
@@ -87,12 +71,3 @@ def add_preview(commands: Any) -> None:
         "--movie", choices=("gif", "mp4"), default="gif", help="kind of the animation; mp4 needs stixflow[movie]"
     )
     parser.add_argument("--pdf", action="store_true", help="also all figures as the pages of one PDF")
-    parser.add_argument(
-        "--background",
-        metavar="FITS",
-        action="append",
-        help="quiet level-1 pixel file to subtract; of several the one with the best score is taken",
-    )
-    parser.add_argument("--ephemeris", metavar="FITS", help="L2 ancillary file of the day (pointing, roll, distance)")
-    parser.add_argument("--time-range", metavar="A/B", help="UTC; the peak in it is imaged (default: all of the file)")
-    add_archive(parser)

@@ -11,6 +11,8 @@ from typing import Any
 from stixflow.cli.options import (
     add_archive,
     add_method,
+    add_pixel_source,
+    check_pixel_source,
     command,
     energy_range,
     method_of,
@@ -119,7 +121,7 @@ def _image(options: argparse.Namespace) -> int:
     from stixflow.single import MapsWanted, demand_of, image_archived, image_file
     from stixflow.time import TimeRange
 
-    _check_image_options(options)
+    check_pixel_source(options, file_only=("background", "ephemeris"), needed=("time_range", "energy_range"))
     time_range = TimeRange.parse(options.time_range) if options.time_range else None
     wanted = MapsWanted(
         tuple(energy_range(text) for text in options.energy_range or ()),
@@ -146,21 +148,6 @@ def _image(options: argparse.Namespace) -> int:
         sys.stderr.write(f"stixflow: {warning}\n")
     emit(options, payload, _image_text)
     return 0
-
-
-def _check_image_options(options: argparse.Namespace) -> None:
-    """Check that there is one place that the data come from, and what goes with it."""
-    from stixflow.errors import UsageError
-
-    problem = ""
-    if bool(options.pixels) == bool(options.flare):
-        problem = "give either a pixel file or --flare"
-    elif options.flare and (options.background or options.ephemeris):
-        problem = "--background and --ephemeris go with a pixel file: an archive has its own"
-    elif options.pixels and not (options.time_range and options.energy_range):
-        problem = "a pixel file needs --time-range and --energy-range"
-    if problem:
-        raise UsageError(problem, expected="PIXELS.fits with its options, or --flare ID", advice="see `image --help`")
 
 
 def _image_text(payload: Mapping[str, Any]) -> str:
@@ -227,17 +214,7 @@ def add_image(commands: Any) -> None:
         "  stixflow image --archive archive --flare 2206150100 --energy-range 4-10 --energy-range 16-28 \\\n"
         "      --counts-per-image 10000 --method mem_ge",
     )
-    parser.add_argument("pixels", metavar="PIXELS.fits", nargs="?", help="official level-1 pixel data (xray-cpd)")
-    parser.add_argument("--flare", metavar="ID", help="flare of an archive, in place of a pixel file")
-    add_archive(parser)
-    parser.add_argument(
-        "--background",
-        metavar="FITS",
-        action="append",
-        help="quiet level-1 pixel file to subtract; of several the one with the best score is taken",
-    )
-    parser.add_argument("--ephemeris", metavar="FITS", help="L2 ancillary file of the day (pointing, roll, distance)")
-    parser.add_argument("--time-range", metavar="A/B", help="UTC; whole bins that cover it are used")
+    add_pixel_source(parser, time_range="UTC; whole bins that cover it are used")
     parser.add_argument(
         "--energy-range",
         metavar="LOW-HIGH",

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from example_delivery import flare_rows, published
-from services.postgres import _free_port
+from services.postgres import free_port
 from services.prefect import ask, clean_environment, flow_runs, until
 
 from stixflow.archive import Archive, open_archive
@@ -32,7 +32,7 @@ class Host:
     def __init__(self, folder: Path, notify: str) -> None:
         self.folder, self.root, self.inbox = folder, folder / "archive", folder / "inbox"
         self.inbox.mkdir()
-        self.port = _free_port()
+        self.port = free_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
         self.environment = clean_environment(self.root / "prefect", STIXFLOW_NOTIFY=notify)
         self.process: subprocess.Popen[str] | None = None

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,14 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """Start a server on this machine."""
+    """Start a server on this machine, which need not outlive a crash of it."""
+    with serving("fsync=off") as server:
+        yield server
+
+
+@contextmanager
+def serving(*settings: str) -> Iterator[Postgres]:
+    """Start a server on this machine for a ``with`` block; skip where that cannot be."""
     tools = {name: shutil.which(name) for name in ("initdb", "pg_ctl")}
     if not all(tools.values()):
         pytest.skip("needs PostgreSQL: initdb and pg_ctl")
@@ -61,9 +69,10 @@ def postgres() -> Iterator[Postgres]:
         if user:
             for path in (Path(folder), data):
                 os.chown(path, user["user"], user["group"])
-        port = _free_port()
+        port = free_port()
         _run([tools["initdb"], "-D", data, "-U", "stix", "-A", "trust", "--no-sync", "-E", "UTF8"], user)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -k {folder}"
+        named = " ".join(f"-c {setting}" for setting in ("listen_addresses=127.0.0.1", *settings))
+        options = f"-p {port} -k {folder} {named}"
 
         def control(action: str, *more: str) -> None:
             _run([tools["pg_ctl"], "-D", data, "-o", options, "-l", f"{folder}/log", "-w", *more, action], user)
@@ -102,7 +111,8 @@ def _unprivileged() -> dict[str, Any]:
     pytest.skip("needs an unprivileged user for PostgreSQL")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.postgres import Postgres, _free_port
+from services.postgres import Postgres, free_port
 
 START_SECONDS = 240.0
 _BUSY_TRIES = 60
@@ -79,7 +79,7 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 @contextmanager
 def serving(home: Path, database: str) -> Iterator[Server]:
     """Start a server on a database for a ``with`` block."""
-    port = _free_port()
+    port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     environment = clean_environment(home, PREFECT_API_DATABASE_CONNECTION_URL=database)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
