@@ -16,7 +16,8 @@ from stixflow.telemetry import Packets, Records, decode
 from stixflow.telemetry.bin_times import bin_starts
 from stixflow.telemetry.ccsds import frame
 from stixflow.telemetry.compression import join_count_bytes
-from stixflow.telemetry.layouts import Field, layouts
+from stixflow.telemetry.layouts import layouts
+from stixflow.telemetry.structure import Field
 from stixflow.time import scet_to_utc
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stixflow.errors import UsageError
-from stixflow.telemetry.layouts import CUBES_OF_TYPES, PacketType, type_name
+from stixflow.telemetry.layouts import CUBES_OF_TYPES, type_name
+from stixflow.telemetry.structure import PacketType
 
 SOURCES: Mapping[str, tuple[PacketType, ...]] = MappingProxyType(
     {

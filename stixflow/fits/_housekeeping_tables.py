@@ -13,7 +13,8 @@ from stixflow.cubes.housekeeping import HOUSEKEEPING, Parameter
 from stixflow.fits._tables import Span, day_packets, times
 from stixflow.fits._writing import Column
 from stixflow.fits.origin import Origin
-from stixflow.telemetry.layouts import Field, known_types, text_table
+from stixflow.telemetry.layouts import known_types, text_table
+from stixflow.telemetry.structure import Field
 
 _Array = NDArray[Any]
 

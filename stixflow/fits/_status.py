@@ -14,7 +14,8 @@ from stixflow.errors import InputFileError, UsageError
 from stixflow.fits._columns import Arrays, packet_of_row, received, report_times, scheme_of, utc_of_scet, whole_counts
 from stixflow.fits._reading import StixFile, Table, bits
 from stixflow.telemetry.engineering import calibrate
-from stixflow.telemetry.layouts import Field, known_types, text_table
+from stixflow.telemetry.layouts import known_types, text_table
+from stixflow.telemetry.structure import Field
 from stixflow.time import TICKS_PER_SECOND, scet_from_coarse_fine
 
 _KELVIN = 273.15

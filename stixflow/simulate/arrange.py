@@ -27,7 +27,8 @@ from stixflow.simulate.packing import (
     skm_fields,
     tenths_of,
 )
-from stixflow.telemetry.layouts import Layout, find_layout
+from stixflow.telemetry.layouts import find_layout
+from stixflow.telemetry.structure import Layout
 from stixflow.time import TICKS_PER_SECOND
 
 _MAX_TENTHS = 65536

@@ -47,9 +47,10 @@ from stixflow.simulate.packing import (
     tenths_of,
 )
 from stixflow.telemetry.compression import split_count_bytes
-from stixflow.telemetry.layouts import PRODUCT_TYPES, Layout, PacketType, Scope, find_layout, type_name
+from stixflow.telemetry.layouts import PRODUCT_TYPES, find_layout, type_name
 from stixflow.telemetry.records import Records
 from stixflow.telemetry.schemes import layout_scheme
+from stixflow.telemetry.structure import Layout, PacketType, Scope
 
 MAX_QL_SAMPLES = 580
 TC_PACKET_ID = 91

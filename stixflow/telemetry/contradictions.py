@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from stixflow.telemetry.bin_times import sample_tenths
 from stixflow.telemetry.ccsds import SYNC_LOST
 from stixflow.telemetry.encode import encode
-from stixflow.telemetry.layouts import PacketType
 from stixflow.telemetry.packets import Quarantined
 from stixflow.telemetry.records import Records
+from stixflow.telemetry.structure import PacketType
 from stixflow.time import SYNC_LOST_BIT
 
 _Problem = tuple[str, NDArray[np.intp]]

@@ -13,17 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.telemetry.fields import Column
-from stixflow.telemetry.layouts import (
-    PRODUCT_TYPES,
-    Layout,
-    known_types,
-    layout_indices,
-    layouts,
-    type_name,
-    version_text,
-)
+from stixflow.telemetry.layouts import PRODUCT_TYPES, known_types, layout_indices, layouts, type_name, version_text
 from stixflow.telemetry.packets import Accounting, Packets, Quarantined
 from stixflow.telemetry.records import Level, Records
+from stixflow.telemetry.structure import Layout
 from stixflow.telemetry.walk import Walk
 
 

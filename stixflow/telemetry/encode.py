@@ -16,10 +16,11 @@ from stixflow.errors import UsageError
 from stixflow.telemetry.ccsds import HEADER_SIZE
 from stixflow.telemetry.fields import pack_field
 from stixflow.telemetry.ground_header import ground_headers
-from stixflow.telemetry.layouts import ROOT, Block, Layout, Repeat, Scope, layouts
+from stixflow.telemetry.layouts import layouts
 from stixflow.telemetry.packets import Packets
 from stixflow.telemetry.records import Records
 from stixflow.telemetry.runs import gather_runs, scatter_rows, scatter_runs, starts_of
+from stixflow.telemetry.structure import ROOT, Block, Layout, Repeat, Scope
 
 
 def encode(records: Records | Iterable[Records] | Mapping[str, Records]) -> bytes:

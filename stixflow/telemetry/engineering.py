@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.telemetry import layouts
+from stixflow.telemetry.structure import Field
 
 _CODES = 4096
 
@@ -81,7 +82,7 @@ def _text(value: int, table: str) -> str:
 
 
 def engineering_values(
-    field: layouts.Field, raw: NDArray[Any], values: NDArray[Any], *, straight: bool = False
+    field: Field, raw: NDArray[Any], values: NDArray[Any], *, straight: bool = False
 ) -> NDArray[Any]:
     """Engineering values of a field; its decompressed `values` where it has neither curve, scale nor texts.
 

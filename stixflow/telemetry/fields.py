@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.telemetry.layouts import Field
+from stixflow.telemetry.structure import Field
 
 Column: TypeAlias = NDArray[Any]
 

@@ -20,8 +20,9 @@ from stixflow.telemetry.ccsds import (
     packet_lengths,
     read_selectors,
 )
-from stixflow.telemetry.layouts import PRODUCT_TYPES, PacketType, known_types, type_name
+from stixflow.telemetry.layouts import PRODUCT_TYPES, known_types, type_name
 from stixflow.telemetry.runs import gather_rows
+from stixflow.telemetry.structure import PacketType
 
 _COLUMNS = (
     "offset",

@@ -25,7 +25,6 @@ left out are zero, ``ssid`` is filled in, and the counts must agree with the row
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,23 +38,16 @@ from stixflow.telemetry.compression import pack_skm
 from stixflow.telemetry.engineering import engineering_values
 from stixflow.telemetry.fields import Column
 from stixflow.telemetry.layouts import (
-    NO_SELECTOR,
-    PRODUCT_TYPES,
-    ROOT,
-    TAIL,
-    Field,
-    Layout,
-    PacketType,
-    Scope,
     find_layout,
     known_types,
     layouts,
+    parse_product,
     selectors,
-    type_name,
 )
 from stixflow.telemetry.packets import big_endian
 from stixflow.telemetry.runs import starts_of, take_runs
 from stixflow.telemetry.schemes import decompress_packets, is_compressed, layout_scheme, with_sign
+from stixflow.telemetry.structure import NO_SELECTOR, ROOT, TAIL, Field, Layout, PacketType, Scope
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -280,21 +272,6 @@ def _set_selector(layout: Layout, made: dict[str, Level], packets: int) -> None:
     (one,) = [one for one in layout.scope.blocks[0].fields if one.at == at]
     columns = {**made[ROOT].columns, one.name: np.full(packets, selector, one.dtype)}
     made[ROOT] = replace(made[ROOT], columns=columns)
-
-
-def parse_product(product: str) -> PacketType:
-    """Packet type of a product name, or of ``service,subtype[,selector]``."""
-    found = PRODUCT_TYPES.get(product) or _types_by_name().get(product)
-    if found is None:
-        raise UsageError(f"{product!r} is no packet type", expected=f"{', '.join(PRODUCT_TYPES)} or a type as 21,6,30")
-    return found
-
-
-@functools.cache
-def _types_by_name() -> dict[str, PacketType]:
-    return {type_name(packet_type): packet_type for packet_type in known_types()} | {
-        ",".join(map(str, packet_type)): packet_type for packet_type in known_types()
-    }
 
 
 def _make_level(parent: str, scope: Scope, given: Mapping[str, ArrayLike], packets: int) -> Level:

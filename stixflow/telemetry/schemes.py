@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stixflow.telemetry.compression import Scheme, decompress, dtype_of, pack_skm, unpack_skm
 from stixflow.telemetry.fields import Column
-from stixflow.telemetry.layouts import Layout, layouts
+from stixflow.telemetry.layouts import layouts
+from stixflow.telemetry.structure import Layout
 
 _MANY_CHANGES = 64
 

@@ -17,22 +17,10 @@ from numpy.typing import NDArray
 from stixflow.telemetry.decode import decode
 from stixflow.telemetry.encode import pack_block
 from stixflow.telemetry.engineering import engineering_values
-from stixflow.telemetry.layouts import (
-    NO_SELECTOR,
-    ROOT,
-    TAIL,
-    Field,
-    Layout,
-    PacketType,
-    Scope,
-    Word,
-    known_types,
-    layouts,
-    listed_name,
-    type_name,
-)
+from stixflow.telemetry.layouts import known_types, layouts, listed_name, type_name
 from stixflow.telemetry.packets import Packets
 from stixflow.telemetry.records import Records
+from stixflow.telemetry.structure import NO_SELECTOR, ROOT, TAIL, Field, Layout, PacketType, Scope, Word
 from stixflow.time import scet_to_utc
 
 Node: TypeAlias = list[Any]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from stixflow.telemetry.ccsds import HEADER_SIZE
 from stixflow.telemetry.fields import Column, read_field
-from stixflow.telemetry.layouts import ROOT, TAIL, Block, Field, Layout, Repeat, Scope
 from stixflow.telemetry.records import Level
 from stixflow.telemetry.runs import gather_rows, gather_runs, starts_of
+from stixflow.telemetry.structure import ROOT, TAIL, Block, Field, Layout, Repeat, Scope
 
 
 class Walk:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from stixflow.errors import UsageError
 from stixflow.telemetry import Packets, Records, decode, encode, read_packets
-from stixflow.telemetry.layouts import TAIL, Layout, Scope, find_layout, known_types, layouts, type_name
+from stixflow.telemetry.layouts import find_layout, known_types, layouts, type_name
+from stixflow.telemetry.structure import TAIL, Layout, Scope
 
 
 def _come_back(packets: Packets) -> None:

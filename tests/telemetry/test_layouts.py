@@ -10,9 +10,6 @@ import pytest
 from stixflow.errors import NotFound
 from stixflow.telemetry.layouts import (
     PRODUCT_TYPES,
-    TAIL,
-    Block,
-    Scope,
     find_layout,
     idb_version,
     known_types,
@@ -21,6 +18,7 @@ from stixflow.telemetry.layouts import (
     selectors,
     type_name,
 )
+from stixflow.telemetry.structure import TAIL, Block, Scope
 
 
 def test_every_packet_type_is_known() -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stixflow.telemetry.runs import gather_rows, gather_runs, scatter_rows, scatter_runs
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 90), max_size=20), st.integers(1, 9))
 def test_rows_scatter_back(starts: list[int], size: int) -> None:
     rng = np.random.default_rng(1)
@@ -20,6 +21,7 @@ def test_rows_scatter_back(starts: list[int], size: int) -> None:
     assert all(np.array_equal(row, buffer[at : at + size]) for at, row in zip(starts, rows, strict=True))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), max_size=60), st.integers(0, 2**32 - 1))
 def test_runs_are_gathered_in_order(lengths: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -30,6 +32,7 @@ def test_runs_are_gathered_in_order(lengths: list[int], seed: int) -> None:
     assert np.array_equal(gather_runs(buffer, start, length), np.concatenate([np.empty(0, np.uint8), *pieces]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=30))
 def test_runs_are_scattered_to_their_places(lengths: list[int]) -> None:
     length = np.array(lengths, dtype=np.int64)
