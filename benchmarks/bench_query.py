@@ -175,7 +175,7 @@ def _without_months() -> Iterator[None]:
     from unittest.mock import patch
 
     with patch(
-        "stixflow.archive.archive.stores_of", lambda _c, _r, found: [(item.path, item.digest) for item in found]
+        "stixflow.archive.opening.stores_of", lambda _c, _r, found: [(item.path, item.digest) for item in found]
     ):
         yield
 

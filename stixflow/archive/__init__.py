@@ -3,7 +3,6 @@
 from stixflow.archive.archive import Archive, open_archive
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import FileEntry, PacketSet, Partition, Quarantined, draft_partition
-from stixflow.archive.filters import class_flux, select_flares, select_requests
 from stixflow.archive.garbage import Collected, collect
 from stixflow.archive.layout import day_key, request_key, store_path
 from stixflow.archive.quantities import to_table
@@ -30,7 +29,6 @@ __all__ = [
     "Quarantined",
     "Scope",
     "Switched",
-    "class_flux",
     "collect",
     "compare_releases",
     "create_release",
@@ -40,8 +38,6 @@ __all__ = [
     "list_releases",
     "open_archive",
     "request_key",
-    "select_flares",
-    "select_requests",
     "store_path",
     "switch",
     "switch_back",

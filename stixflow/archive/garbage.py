@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from stixflow.archive import tables
+from stixflow.archive.layout import DERIVED
 from stixflow.archive.runs import active_runs
 from stixflow.archive.transactions import reading, writing
 from stixflow.cubes.files import open_files
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from stixflow.archive.archive import Archive
 
 GRACE_DAYS = 7.0
-DERIVED = "derived"
-"""First folder, and stage of the catalog, of what is made from published stores and can be made again."""
-
 _ROOMS = frozenset({*PRODUCTS, "packets", "quarantine", "images", DERIVED})
 """Folders of the root that are the archive's own; nothing else is ever touched."""
 _BATCH = 200

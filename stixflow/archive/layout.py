@@ -9,6 +9,8 @@ from stixflow.cubes.model import DATA_MODEL_VERSION, PRODUCTS
 from stixflow.errors import UsageError
 
 CATALOG_NAME = "catalog.sqlite"
+DERIVED = "derived"
+"""First folder, and stage of the catalog, of what is made from published stores and can be made again."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,79}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -15,7 +15,7 @@ import numpy as np
 
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import Partition
-from stixflow.archive.garbage import DERIVED
+from stixflow.archive.layout import DERIVED
 from stixflow.cubes.model import DATA_MODEL_VERSION, Layout
 from stixflow.cubes.store import which_are_there
 

@@ -16,7 +16,7 @@ from stixflow.archive import (
     list_releases,
     open_archive,
 )
-from stixflow.archive.garbage import DERIVED
+from stixflow.archive.layout import DERIVED
 from stixflow.archive.months import is_refused
 from stixflow.cubes.store import delete_store
 from stixflow.errors import StoreError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stixflow.archive.garbage import DERIVED
+from stixflow.archive.layout import DERIVED
 from stixflow.archive.months import refused, stale_months
 from stixflow.jobs.join import JoinJob, join
 from stixflow.stages.run import Run

@@ -14,7 +14,8 @@ from example_cubes import make_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stixflow.archive import Archive, class_flux, open_archive, select_flares, select_requests, to_table
+from stixflow.archive import Archive, open_archive, to_table
+from stixflow.archive.filters import class_flux, select_flares, select_requests
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import NotFound, StoreError, UsageError
 from stixflow.flares import goes_class
@@ -59,13 +60,12 @@ REQUESTS = pd.DataFrame(
         ({"on_disk": True}, "a"),
         ({"on_disk": False}, "b"),
         ({"upper_energy_keV": (25, None)}, "bd"),
-        ({"imaged": {"a", "z"}}, "a"),
         ({"goes_class": "C1", "attenuator": True, "distance_au": (None, 1)}, "b"),
     ],
 )
 def test_flares(asked: dict[str, Any], expected: str) -> None:
     assert "".join(select_flares(FLARES, **asked)["flare_id"]) == expected
-    assert len(select_flares(FLARES[["flare_id"]], **asked)) == (4 if not asked else "imaged" in asked)
+    assert len(select_flares(FLARES[["flare_id"]], **asked)) == (0 if asked else 4)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,11 @@ def test_flares(asked: dict[str, Any], expected: str) -> None:
 )
 def test_requests(asked: dict[str, Any], expected: list[int]) -> None:
     assert select_requests(REQUESTS, **asked)["request_id"].tolist() == expected
+
+
+def test_what_is_no_filter() -> None:
+    with pytest.raises(UsageError, match="no filter goes_clas. Expected: goes_class, peak_counts"):
+        select_flares(FLARES, goes_clas="C1")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("name", ["", "Z3", "Cx", "5", "C4,2"])

@@ -105,7 +105,7 @@ def _move_pointers(connection: sa.Connection, name: str) -> tuple[int, int, int]
 
 
 def _follow(connection: sa.Connection, name: str, *conditions: sa.ColumnElement[bool]) -> tuple[int, int, int]:
-    """Point readers to the partitions of a release, where conditions hold of what they see; return as `Switched` counts."""
+    """Point readers to what a release has, where conditions hold of what they see: how many moved, came, went."""
     theirs, now, table = tables.release_partition.alias("theirs"), tables.current, tables.partition
     same = sa.and_(theirs.c.release == name, theirs.c.product == now.c.product, theirs.c.key == now.c.key)
     removed = connection.execute(now.delete().where(*conditions, sa.not_(sa.exists().where(same)))).rowcount
