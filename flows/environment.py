@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def state_folder(archive: str) -> Path:
+def _state_folder(archive: str) -> Path:
     """Return where Prefect keeps its state for an archive: in it, or for one in a bucket in the home of the user."""
     if "://" in archive:
         return Path.home() / ".stixflow" / "prefect"
@@ -15,7 +15,7 @@ def state_folder(archive: str) -> Path:
 
 def prepare(archive: str) -> Path:
     """Set what Prefect reads at import, where the user has not, and return its home."""
-    state = Path(os.environ.get("PREFECT_HOME") or state_folder(archive))
+    state = Path(os.environ.get("PREFECT_HOME") or _state_folder(archive))
     # Prefect makes its home, but not the folders above it.
     state.mkdir(parents=True, exist_ok=True)
     for name, value in {

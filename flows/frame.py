@@ -31,7 +31,7 @@ PROGRESS_SECONDS = 5.0
 """The least time between two updates of the progress that Prefect shows."""
 TRANSPORT_DELAYS = [10.0, 60.0]
 """Seconds before a stage is tried again whose storage or database did not answer."""
-WAIT_SECONDS = 6 * 3600.0
+_WAIT_SECONDS = 6 * 3600.0
 """How long a flow waits for another one that writes to the same archive."""
 _MOST_ROWS = 200
 _TRANSPORT_MODULES = ("botocore", "aiobotocore", "aiohttp")
@@ -86,7 +86,7 @@ def open_run(
     *,
     engine: Engine,
     science: stages.Science,
-    wait_seconds: float = WAIT_SECONDS,
+    wait_seconds: float = _WAIT_SECONDS,
 ) -> Iterator[stages.Run]:
     """Open a run on the archive as its only writer, with workers and progress, for a ``with`` block.
 
@@ -111,7 +111,7 @@ def open_run(
 
 
 @contextmanager
-def only_writer(archive: str, catalog: str | None, wait_seconds: float = WAIT_SECONDS) -> Iterator[Archive]:
+def only_writer(archive: str, catalog: str | None, wait_seconds: float = _WAIT_SECONDS) -> Iterator[Archive]:
     """Have the turn of the archive, which is made where there is none, for a ``with`` block."""
     watch_parent()
     opened = open_archive(archive, catalog=catalog, create=True)
@@ -205,10 +205,10 @@ class Progress:
 def write_table(name: str, report: Mapping[str, Any]) -> None:
     """Leave the report of a run as a table, failures first."""
     with told():
-        create_table_artifact(rows_of(report), key=f"{name}-report", description=headline(report))
+        create_table_artifact(rows_of(report), key=f"{name}-report", description=_headline(report))
 
 
-def headline(report: Mapping[str, Any]) -> str:
+def _headline(report: Mapping[str, Any]) -> str:
     """Say in one line what a run did."""
     run = f"run {report['run_id']} on {report['archive']}" if "run_id" in report else str(report.get("archive", ""))
     return f"{run}: {len(report.get('failed', ()))} failed, {len(report.get('skipped', ()))} skipped"

@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import suppress
 
-GLANCE_S = 1.0
+_GLANCE_S = 1.0
 _started: list[int] = []
 
 
@@ -26,7 +26,7 @@ def end_with_parent() -> None:
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(GLANCE_S)
+        time.sleep(_GLANCE_S)
     if os.getpgrp() == os.getpid():
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(os.getpid(), signal.SIGKILL)

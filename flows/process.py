@@ -38,13 +38,13 @@ def run_process(
 
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        report: dict[str, Any] = process_flow()(
+        report: dict[str, Any] = _process_flow()(
             paths, archive, {"workers": workers, **(engine or {})}, progress, catalog, science
         )
     return report
 
 
-def process_flow() -> Any:
+def _process_flow() -> Any:
     """Return the Prefect flow ``process(paths, archive, engine, progress, catalog, science)``."""
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stixflow.errors import MissingFile, UsageError
 
-CONFIG_NAME = "stixflow.toml"
+_CONFIG_NAME = "stixflow.toml"
 PREFIX = "STIXFLOW_"
 
 
@@ -116,7 +116,7 @@ def load_settings(
 
 
 def _file_layer(config: str | Path | None) -> tuple[str, dict[str, object]]:
-    path = Path(config) if config is not None else Path(CONFIG_NAME)
+    path = Path(config) if config is not None else Path(_CONFIG_NAME)
     if not path.is_file():
         if config is None:
             return str(path), {}

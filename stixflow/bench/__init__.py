@@ -5,8 +5,8 @@ from stixflow.bench.decode import measure_decode
 from stixflow.bench.end_to_end import measure_end_to_end, measure_queries
 from stixflow.bench.fanout import derive, measure_fanout
 from stixflow.bench.imaging import measure_imaging
-from stixflow.bench.layout import choose, measure_layouts, merge_tunings, plain, sweep_layouts
-from stixflow.bench.measuring import document, format_document, measure, peak_memory
+from stixflow.bench.layout import choose, merge_tunings, plain, sweep_layouts
+from stixflow.bench.measuring import document, format_document, measure
 
 __all__ = [
     "choose",
@@ -20,10 +20,8 @@ __all__ = [
     "measure_end_to_end",
     "measure_fanout",
     "measure_imaging",
-    "measure_layouts",
     "measure_queries",
     "merge_tunings",
-    "peak_memory",
     "plain",
     "read_document",
     "sweep_layouts",

@@ -12,9 +12,9 @@ from typing import Any
 from stixflow.bench.measuring import FORMAT
 from stixflow.errors import InputFileError, MissingFile
 
-LEAST_CHANGE = 0.05
+_LEAST_CHANGE = 0.05
 """Changes of a time below this are never told: the clock of a core varies by as much."""
-SIGMAS = 3.0
+_SIGMAS = 3.0
 
 _CLOCKS = ("cpu", "wall")
 
@@ -106,7 +106,7 @@ def _timed(part: str, what: str, clock: str, row: Mapping[str, Any], other: Mapp
     old, new = row[clock], other[clock]
     change = new["min"] / old["min"] - 1 if old["min"] else 0.0
     noise = math.hypot(*(_relative(one, n["repetitions"]) for one, n in ((old, row), (new, other))))
-    moved = abs(change) > max(LEAST_CHANGE, SIGMAS * noise)
+    moved = abs(change) > max(_LEAST_CHANGE, _SIGMAS * noise)
     verdict = ("slower" if change > 0 else "faster") if moved else "same"
     return Verdict(part, what, clock, old["min"], new["min"], change, noise, verdict)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,6 @@ def deliver(day: date, folder: Path, *, flares: float, seed: int = 1) -> Deliver
         path.unlink()
     place.write_bytes(b"".join(blobs))
     return Delivery(day, place, truth.ephemeris[0], place.stat().st_size, len(truth.flares))
-
-
-def deliver_days(first: date, days: int, folder: Path, *, flares: float, seed: int = 1) -> list[Delivery]:
-    """Write days one after the other."""
-    return [deliver(first + timedelta(days=n), folder, flares=flares, seed=seed + n) for n in range(days)]
 
 
 def other_products(day: date, seed: int = 1) -> bytes:

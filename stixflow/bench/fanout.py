@@ -13,7 +13,7 @@ from stixflow.bench.measuring import Row
 from stixflow.compute import Cost, Pool, map_batches, open_cluster
 from stixflow.tuning import Tuning
 
-EFFICIENCY = 0.95
+_EFFICIENCY = 0.95
 _ITEM_S = 0.002
 _BATCHES = (1, 2, 5, 20, 100)
 _WINDOWS = (1, 2, 3, 4)
@@ -21,7 +21,7 @@ _TOLERANCE = 0.01
 """A window counts as good as the best one if the workers are busy for as much of the time, but for this."""
 
 
-def spin(seconds: float) -> int:
+def _spin(seconds: float) -> int:
     """Work for so long in processor time, as an item does."""
     started, turns = time.process_time(), 0
     while time.process_time() - started < seconds:
@@ -47,7 +47,9 @@ def measure_fanout(*, quick: bool = False, pool: Pool | None = None) -> list[Row
 def _send(pool: Pool, items: int, batch_size: int, window: int) -> Row:
     cost = Cost()
     with cost.coordinated(pool.slots):
-        for outcome in map_batches(spin, [_ITEM_S] * items, pool=pool, batch_size=batch_size, window=window, cost=cost):
+        for outcome in map_batches(
+            _spin, [_ITEM_S] * items, pool=pool, batch_size=batch_size, window=window, cost=cost
+        ):
             assert outcome.ok, outcome.error
     found = cost.report()
     return {
@@ -69,7 +71,7 @@ def fit_fanout(rows: Sequence[Row]) -> dict[str, float]:
     return {"overhead_s": float(max(overhead, 1e-5)), "item_s": float(item)}
 
 
-def derive(rows: Sequence[Row], *, efficiency: float = EFFICIENCY) -> Tuning:
+def derive(rows: Sequence[Row], *, efficiency: float = _EFFICIENCY) -> Tuning:
     """Derive how long a batch should take so that its overhead is 1 - `efficiency` of all, and the smallest window."""
     overhead = fit_fanout(rows)["overhead_s"]
     seconds = overhead * efficiency / (1 - efficiency)

@@ -28,18 +28,18 @@ from stixflow.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class _Storage:
     """What the storage adds: seconds for a request, bytes a second."""
 
     latency_s: float
     bytes_per_s: float
 
 
-STORAGES: Mapping[str, Storage] = {"local": Storage(5e-5, 1e9), "bucket": Storage(0.03, 1e8)}
+_STORAGES: Mapping[str, _Storage] = {"local": _Storage(5e-5, 1e9), "bucket": _Storage(0.03, 1e8)}
 """A disk with its cache, and a bucket in the same region; the answers of a bucket come eight at a time."""
 _AT_ONCE = {"local": 1, "bucket": 8}
 
-Query = Callable[[xr.Dataset], object]
+_Query = Callable[[xr.Dataset], object]
 
 
 def _minute(cube: xr.Dataset) -> object:
@@ -47,7 +47,7 @@ def _minute(cube: xr.Dataset) -> object:
     return cube["counts"].isel(time=slice(middle, middle + 15)).values
 
 
-QUERIES: Mapping[str, tuple[float, Query]] = {
+_QUERIES: Mapping[str, tuple[float, _Query]] = {
     "image cut": (8.0, _minute),
     "light curve": (2.0, lambda cube: cube["counts"].isel(energy=cube.sizes["energy"] // 3).values),
     "spectrogram": (1.0, lambda cube: cube["counts"].values.sum(axis=(2, 3))),
@@ -57,7 +57,7 @@ QUERIES: Mapping[str, tuple[float, Query]] = {
 two bands by four methods, one energy of all times, everything summed over pixels, one detector of all."""
 
 TIMES, ENERGIES, SHARDS, LEVELS = (60, 120, 300, 3600), (4, 8, 32), (None, 3600), (1, 3, 6)
-WHOLE_BYTES = (4 << 20, 16 << 20)
+_WHOLE_BYTES = (4 << 20, 16 << 20)
 
 
 def candidates(product: str, *, quick: bool = False) -> list[Layout]:
@@ -71,7 +71,7 @@ def candidates(product: str, *, quick: bool = False) -> list[Layout]:
         if shard is None or times < shard
     ]
     tried += [replace(now, level=level) for level in LEVELS if level != now.level]
-    tried = [*(replace(now, whole_bytes=size) for size in WHOLE_BYTES if size != now.whole_bytes), *tried]
+    tried = [*(replace(now, whole_bytes=size) for size in _WHOLE_BYTES if size != now.whole_bytes), *tried]
     return [now, *(one for one in (tried[:3] if quick else tried) if one != now)]
 
 
@@ -82,7 +82,7 @@ def simulated(*, quick: bool = False) -> list[xr.Dataset]:
     return pixel_requests(2 if quick else 8)
 
 
-def from_archive(root: str, product: str, *, most: int = 12) -> list[xr.Dataset]:
+def _from_archive(root: str, product: str, *, most: int = 12) -> list[xr.Dataset]:
     """Read cubes of an archive, the largest first."""
     from stixflow.archive import open_archive
 
@@ -109,10 +109,10 @@ def _measure(cubes: Sequence[xr.Dataset], layout: Layout, storage: str, repetiti
         }
         again = [f"{root}/again-{n}" for n in range(repetitions)]
         cost = row["write_ms"] = _time(lambda: _write(cubes, layout, again.pop()), repetitions)
-        for name, (weight, query) in QUERIES.items():
+        for name, (weight, query) in _QUERIES.items():
             milliseconds, requests, n_bytes = _ask(len(cubes), root, query, counts, repetitions)
             row |= {f"{name}, ms": milliseconds, f"{name}, requests": requests, f"{name}, kB": round(n_bytes / 1e3)}
-            kind = STORAGES[storage]
+            kind = _STORAGES[storage]
             waiting = requests * kind.latency_s / _AT_ONCE[storage] + n_bytes / kind.bytes_per_s
             cost += weight * (milliseconds + 1e3 * waiting)
     row["cost_s"] = cost / 1e3
@@ -124,7 +124,7 @@ def _write(cubes: Sequence[xr.Dataset], layout: Layout, root: str) -> None:
         write_store(f"{root}/{index}.zarr", [cube], layout=layout)
 
 
-def _ask(n: int, root: str, query: Query, counts: Counter[str] | None, repetitions: int) -> tuple[float, int, int]:
+def _ask(n: int, root: str, query: _Query, counts: Counter[str] | None, repetitions: int) -> tuple[float, int, int]:
     def ask() -> None:
         for index in range(n):
             query(open_store(f"{root}/{index}.zarr"))
@@ -191,7 +191,7 @@ def sweep_layouts(
     """
     if product not in ("sci_pixels", "sci_pixel_sums"):
         raise UsageError(f"{product} has no pixel cube", expected="sci_pixels", advice="only those are cut in chunks")
-    cubes = from_archive(archive, product) if archive else simulated(quick=quick)
+    cubes = _from_archive(archive, product) if archive else simulated(quick=quick)
     return measure_layouts(cubes, candidates(product, quick=quick), storage=storage, repetitions=1 if quick else 3)
 
 

@@ -6,7 +6,6 @@ import os
 import platform
 import statistics
 import time
-import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,18 +48,6 @@ def measure(call: Callable[[], object], *, repetitions: int = 5, warm: bool = Tr
         cpu.append(time.process_time() - cpu_start)
         wall.append(time.perf_counter() - wall_start)
     return {"repetitions": repetitions, "cpu": asdict(Spread.of(cpu)), "wall": asdict(Spread.of(wall))}
-
-
-def peak_memory(call: Callable[[], object]) -> int:
-    """Bytes that Python and NumPy held at most during a call, beyond what they held before."""
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        call()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
 
 
 def machine() -> dict[str, Any]:

@@ -267,7 +267,7 @@ def put_together(
         "day_without_images_s": _ordinary_day(model),
         "worker_hours": {name: float(value / 3600) for name, value in zip(_NAMES, workers, strict=True)},
         "serial": asdict(serial) | {"writing_s": serial.writing_s, "share_of_cpu": _share(serial, float(workers[1]))},
-        "memory": flatness(rows),
+        "memory": _flatness(rows),
         "mission": asdict(WHOLE),
         "whole_mission": whole_mission(model, serial, cores),
     }  # fmt: skip
@@ -331,7 +331,7 @@ def _ceiling(found: Mapping[str, float] | None) -> str:
     return "" if found is None else f"; two processes that share nothing: {found['ceiling']:.2f}"
 
 
-def flatness(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _flatness(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """How the peak memory of a worker goes on over days: that of the last day over that of the middle one."""
     peaks = [row["peak_worker_bytes"] for row in rows]
     return {"peak_bytes": max(peaks), "growth": peaks[-1] / peaks[len(peaks) // 2] - 1}

@@ -33,7 +33,7 @@ from stixflow.cubes.store import MANIFEST
 from stixflow.provenance import input_digest, new_run_id
 
 FIRST = date(2020, 4, 14)
-DAY_PRODUCTS = (
+_DAY_PRODUCTS = (
     "ql_lightcurve", "ql_background", "ql_spectra", "ql_variance", "ql_flareflag", "hk_mini", "hk_maxi", "tm_status",
     "ephemeris",
 )  # fmt: skip
@@ -154,7 +154,7 @@ def _images(flare: dict[str, Any], n: int, run_id: str) -> Iterator[dict[str, An
 
 def _day_partitions(number: int, run_id: str) -> Iterator[Partition]:
     start = _ns(number)
-    for product in DAY_PRODUCTS:
+    for product in _DAY_PRODUCTS:
         attrs: dict[str, object] = {"product": product, "clock": "anchor", "books": {"packets": 100}}
         if product == "ephemeris":
             attrs["distance_m"] = 1.0e11

@@ -12,7 +12,7 @@ from typing import Any
 from stixflow.cli.options import command
 from stixflow.cli.output import emit
 
-PARTS = ("decode", "layout", "queries", "fanout", "imaging", "end-to-end")
+_PARTS = ("decode", "layout", "queries", "fanout", "imaging", "end-to-end")
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -20,7 +20,7 @@ def _bench(options: argparse.Namespace) -> int:
         return _compare(options)
     from stixflow.bench import document, format_document
 
-    names = PARTS if options.what == "all" else (options.what,)
+    names = _PARTS if options.what == "all" else (options.what,)
     tunings: list[Any] = []
     found = document(f"stixflow bench {options.what}", {name: partial(_part, name, options, tunings) for name in names})
     if options.output:
@@ -105,7 +105,7 @@ def add_bench(commands: Any) -> None:
         "  stixflow process delivery/ --tuning measured.toml\n"
         "  stixflow bench compare before.json after.json",
     )
-    parser.add_argument("what", choices=(*PARTS, "all", "compare"), help="what to measure")
+    parser.add_argument("what", choices=(*_PARTS, "all", "compare"), help="what to measure")
     parser.add_argument("files", nargs="*", metavar="FILE", help="of compare: before and after")
     parser.add_argument("--quick", action="store_true", help="small and few: that it works, not how fast")
     parser.add_argument("--output", metavar="FILE", help="write what was found as JSON")

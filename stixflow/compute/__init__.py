@@ -4,7 +4,7 @@ The only room that imports `distributed` and what starts its workers elsewhere. 
 file (`load_profile`): processes of this machine, a running scheduler, SLURM, or Kubernetes.
 """
 
-from stixflow.compute.batches import WINDOW, Outcome, map_batches
+from stixflow.compute.batches import Outcome, map_batches
 from stixflow.compute.cost import Cost
 from stixflow.compute.launch import open_cluster, open_engine
 from stixflow.compute.memory import refuse_too_large
@@ -13,7 +13,6 @@ from stixflow.compute.profiles import load_profile, profile_names
 from stixflow.compute.show import show_profile, try_profile
 
 __all__ = [
-    "WINDOW",
     "Cluster",
     "Cost",
     "Outcome",

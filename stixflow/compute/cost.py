@@ -67,7 +67,6 @@ class Cost:
     bytes_written: int = 0
     peak_rss: dict[str, int] = field(default_factory=dict)
     """Bytes held at most by each worker that ran items of the stage."""
-    wall_seconds: float = 0.0
     coordinator_seconds: float = 0.0
     """Processor time of the coordinating process without the items that ran in it."""
     slot_seconds: float = 0.0
@@ -97,9 +96,7 @@ class Cost:
         try:
             yield
         finally:
-            wall = time.perf_counter() - started
-            self.wall_seconds += wall
-            self.slot_seconds += wall * slots
+            self.slot_seconds += (time.perf_counter() - started) * slots
             self.coordinator_seconds += max(0.0, time.process_time() - cpu - (self._items_here - here))
 
     def report(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _USABLE = 0.8
 
 
 @runtime_checkable
-class Declares(Protocol):
+class _Declares(Protocol):
     """An item that says what it needs."""
 
     @property
@@ -33,7 +33,7 @@ def refuse_too_large(items: Sequence[Item], pool: Pool) -> tuple[Sequence[Item],
 
     Items that declare nothing are never refused.
     """
-    declared = [item.estimated_bytes if isinstance(item, Declares) else 0 for item in items]
+    declared = [item.estimated_bytes if isinstance(item, _Declares) else 0 for item in items]
     limit = pool.memory_limit if any(declared) else None
     if limit is None:
         return items, []

@@ -6,10 +6,9 @@ sees the catalog.
 """
 
 from stixflow.jobs.build import BuildJob, Built, build
-from stixflow.jobs.detect import Detected, DetectJob, detect
+from stixflow.jobs.detect import DetectJob, detect
 from stixflow.jobs.frame import (
     UNDECODED,
-    AncillaryFile,
     AncillaryJob,
     Framed,
     FrameJob,
@@ -20,34 +19,28 @@ from stixflow.jobs.frame import (
 from stixflow.jobs.image import Imaged, ImageJob, NotImaged, image, image_together
 from stixflow.jobs.official import (
     HEADER_CLOCK,
-    NotOfficial,
     OfficialBooks,
     OfficialFile,
     OfficialJob,
-    OfficialPart,
     keep_official,
 )
 
 __all__ = [
     "HEADER_CLOCK",
     "UNDECODED",
-    "AncillaryFile",
     "AncillaryJob",
     "BuildJob",
     "Built",
     "DetectJob",
-    "Detected",
     "FrameJob",
     "Framed",
     "ImageJob",
     "Imaged",
     "NotImaged",
-    "NotOfficial",
     "NotTelemetry",
     "OfficialBooks",
     "OfficialFile",
     "OfficialJob",
-    "OfficialPart",
     "build",
     "detect",
     "frame",

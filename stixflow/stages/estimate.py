@@ -101,14 +101,14 @@ def read_rates(archive: Archive) -> Rates:
 
 def _packets_of_runs(archive: Archive, runs: set[str]) -> Counter[tuple[str, str]]:
     """Count the packets of the partitions that each run has built, by kind of work."""
-    of_key = packets_by_key(archive.catalog.packet_sets())
+    of_key = _packets_by_key(archive.catalog.packet_sets())
     found: Counter[tuple[str, str]] = Counter()
     for run_id, product, key in archive.catalog.built_by(runs):
         found[run_id, f"cubes {product}"] += of_key[product, key]
     return found
 
 
-def packets_by_key(sets: Iterable[PacketSet]) -> Counter[tuple[str, str]]:
+def _packets_by_key(sets: Iterable[PacketSet]) -> Counter[tuple[str, str]]:
     """Count the packets that the archive keeps of each partition."""
     found: Counter[tuple[str, str]] = Counter()
     for item in sets:

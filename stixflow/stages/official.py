@@ -16,7 +16,7 @@ from stixflow.archive import FileEntry, PacketSet, Partition
 from stixflow.cubes.model import PRODUCTS
 from stixflow.stages.run import Run
 
-KIND = "level-1"
+_KIND = "level-1"
 """Kind of the official files among the files of the catalog."""
 
 _LEVELS = ("L1A", "L1")
@@ -85,7 +85,7 @@ def register_official(run: Run, path: Path, digest: str, found: jobs.OfficialFil
     for part in found.parts:  # two calibration runs of one start and duration are one partition
         sets[part.product, part.key] = PacketSet(part.product, part.key, digest, found.path, 0, digest, part.attrs)
     attrs = {"product": found.parts[0].product, "bins": found.bins, "counts": found.counts}
-    entry = FileEntry(digest, path.name, KIND, path.stat().st_size, path=found.path, attrs=attrs)
+    entry = FileEntry(digest, path.name, _KIND, path.stat().st_size, path=found.path, attrs=attrs)
     is_new = run.archive.catalog.register_file(entry, run_id=run.run_id, packet_sets=sets.values())
     if is_new:
         run.official.update(files=1, bins=found.bins, counts=found.counts)

@@ -47,7 +47,7 @@ from stixflow.time import TimeRange, iso
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FRAMES = 12
+_FRAMES = 12
 Band = tuple[float, float]
 Movie = Literal["gif", "mp4"]
 
@@ -61,7 +61,7 @@ class PreviewWanted:
     methods: tuple[str, ...] = METHODS
     shape: FitShape | None = None
     """Of the forward fit; None for the one that goes with the energies."""
-    frames: int = FRAMES
+    frames: int = _FRAMES
     """Maps of the animation, at most; it is made for the first band that can be imaged."""
     movie: Movie = "gif"
     has_pdf: bool = False

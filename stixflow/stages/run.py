@@ -22,8 +22,8 @@ Progress = Callable[[str, int, int], None]
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-BALANCE = ("packets_in", "used", "duplicates", "rejected")
-OFFICIAL = ("files", "bins", "counts", "used", "repeated", "replaced", "counts_used")
+_BALANCE = ("packets_in", "used", "duplicates", "rejected")
+_OFFICIAL = ("files", "bins", "counts", "used", "repeated", "replaced", "counts_used")
 """Official files taken in with their bins and counts; of the partitions built the bins used, repeated in another file,
 and replaced by packets or a later version; and the counts used."""
 
@@ -179,8 +179,8 @@ class Run:
             "run_id": self.run_id,
             "archive": masked(self.archive.root),
             "tuning": self.tuning.name,
-            "balance": {name: self.balance[name] for name in BALANCE},
-            "official": {name: self.official[name] for name in OFFICIAL},
+            "balance": {name: self.balance[name] for name in _BALANCE},
+            "official": {name: self.official[name] for name in _OFFICIAL},
             "not_decoded_yet": dict(sorted(self.not_decoded.items())),
             "counts": dict(sorted(self.counts.items())),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stixflow.bench import compare, format_comparison, read_document
-from stixflow.bench.measuring import Spread, document, format_document, measure, peak_memory
+from stixflow.bench.measuring import Spread, document, format_document, measure
 from stixflow.errors import InputFileError, MissingFile
 
 
@@ -74,7 +74,3 @@ def test_a_document_is_written_and_read(tmp_path: Path) -> None:
 
 def test_one_disturbed_repetition_does_not_count() -> None:
     assert Spread.of([1.0, 1.0, 1.0, 9.0, 1.0]) == Spread(1.0, 1.0, 0.0)
-
-
-def test_peak_memory_is_what_a_call_adds() -> None:
-    assert 10_000_000 <= peak_memory(lambda: bytearray(10_000_000)) < 10_100_000

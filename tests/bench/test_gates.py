@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from example_cubes import make_dataset
 from example_delivery import DAYS
+from held_memory import peak_memory
 
 from stixflow.archive import Archive, open_archive
 from stixflow.bench.bucket import ROOT, counted_bucket
 from stixflow.bench.days import other_products
 from stixflow.bench.decode import decode_all
 from stixflow.bench.imaging import flare_stack
-from stixflow.bench.measuring import peak_memory
 from stixflow.compute import Serial, map_batches
 from stixflow.cubes.store import open_joined, open_store, verify_store, write_store
 from stixflow.imaging import Clean, Grid, reconstruct
@@ -155,3 +155,7 @@ def test_batches_of_many_items() -> None:
     pool = _Counting()
     assert len(list(map_batches(abs, range(1000), pool=pool, batch_size=50))) == 1000
     check("a thousand short items", {"tasks": pool.tasks, "in_flight": pool.most})
+
+
+def test_peak_memory_is_what_a_call_adds() -> None:
+    assert 10_000_000 <= peak_memory(lambda: bytearray(10_000_000)) < 10_100_000

@@ -62,11 +62,13 @@ def test_peaks_are_kept_for_each_worker_and_other_workers_are_not_this_process()
         cost.add_batch(BatchUsage(worker, Usage(1.0, 2, 3), peak))
     assert cost.peak_rss == {"a:1": 20, "b:1": 30}
     assert cost.report()["peak_worker_bytes"] == 30
+    started = time.perf_counter()
     with cost.coordinated(slots=2):
         cost.add_batch(BatchUsage("a:1", Usage(5.0, 0, 0), 1))
         burn(0.1)
+    wall = time.perf_counter() - started
     assert cost.coordinator_seconds >= 0.1  # five seconds elsewhere are no time of this process
-    assert cost.slot_seconds == pytest.approx(2 * cost.wall_seconds)
+    assert wall < cost.slot_seconds <= 2 * wall
     assert this_worker() not in cost.peak_rss
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tracemalloc
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from held_memory import peak_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,15 +70,6 @@ def test_what_is_reserved_holds_an_idle_worker() -> None:
     assert RESERVED_BYTES / 3 < int(done.stdout) < RESERVED_BYTES
 
 
-def peak_of(call: object, job: object) -> int:
-    tracemalloc.start()
-    try:
-        call(job)  # type: ignore[operator]
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_building_takes_what_it_declares_at_most(delivery: Path, tmp_path: Path) -> None:
     root = str(tmp_path / "archive")
     run_stages(("ingest",), [delivery], root=root, pool=Serial(), command="test")
@@ -86,14 +78,15 @@ def test_building_takes_what_it_declares_at_most(delivery: Path, tmp_path: Path)
     assert {job.product for job in declared} == {"ql_lightcurve", "sci_pixels", "sci_spectrogram"}
     jobs.build(declared[0])  # tables are made once
     for job in declared:
-        assert peak_of(jobs.build, replace(job, run_id="01BX5ZZKBKACTAV9WEVGEMMVRZ")) < job.estimated_bytes, job
+        anew = replace(job, run_id="01BX5ZZKBKACTAV9WEVGEMMVRZ")
+        assert peak_memory(partial(jobs.build, anew)) < job.estimated_bytes, job
 
 
 def test_framing_takes_what_it_declares_at_most(delivery: Path, tmp_path: Path) -> None:
     files = sorted((delivery / "telemetry").iterdir())
     for path in files[:3]:
         job = jobs.FrameJob(str(path), str(tmp_path))
-        assert peak_of(jobs.frame, job) < job.estimated_bytes, path
+        assert peak_memory(partial(jobs.frame, job)) < job.estimated_bytes, path
     assert jobs.FrameJob("s3://elsewhere/file", str(tmp_path)).estimated_bytes == 0
 
 
