@@ -6,7 +6,7 @@ pointer in one transaction, if nobody else has moved it since; the same move bac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import EllipsisType
@@ -21,17 +21,21 @@ from stixflow.archive.inputs import Inputs
 from stixflow.archive.layout import check_name, check_path
 from stixflow.archive.migrations import open_database
 from stixflow.archive.publishing import (
+    Key,
+    Move,
+    check_moves,
     check_publishable,
     check_staged,
     current,
     flip,
     partition_of,
     point,
-    pointer,
+    pointers,
     read_partition,
+    read_partitions,
     set_values,
 )
-from stixflow.archive.queries import columns, where, with_times
+from stixflow.archive.queries import chunks, columns, where, with_times
 from stixflow.archive.runs import Runs
 from stixflow.archive.transactions import reading, together, writing
 from stixflow.archive.values import to_json, to_ns
@@ -76,38 +80,34 @@ class Catalog(Runs, Inputs, Findings):
 
     def stage(self, partition: Partition) -> int:
         """Record a written store that readers do not see yet, and return its id; the same store again keeps its id."""
-        check_name(partition.key)
-        check_path(partition.path)
-        values = columns(partition)
-        del values["id"]
-        values |= {
-            "state": "staged",
-            "day": partition.day.isoformat(),
-            "start": to_ns(partition.start),
-            "stop": to_ns(partition.stop),
-            "created": tables.now_ns(),
-            "attrs": to_json(partition.attrs),
-        }
-        table = tables.partition
+        return self.stage_all([partition])[0]
+
+    def stage_all(self, partitions: Sequence[Partition]) -> list[int]:
+        """Record written stores as `stage` does, all or none, in a few statements; return their ids in order."""
+        now = tables.now_ns()
+        rows = [_row_of(partition, now) for partition in partitions]
         with self._writing() as connection:
-            same = sa.select(table.c.id, table.c.digest).where(table.c.path == partition.path)
-            found = connection.execute(same).first()
-            if found is None:
-                values["replaces"] = pointer(connection, partition.product, partition.key, self.release)
-                return int(connection.execute(table.insert().values(**values).returning(table.c.id)).scalar_one())
-        if found.digest != partition.digest:
-            raise UsageError(
-                f"{partition.path} is staged with other content",
-                expected="a new run id",
-                advice="stage under a new one",
-            )
-        return int(found.id)
+            known = _known_paths(connection, [row["path"] for row in rows])
+            for row in rows:
+                if known.get(row["path"], (0, row["digest"]))[1] != row["digest"]:
+                    raise UsageError(
+                        f"{row['path']} is staged with other content",
+                        expected="a new run id",
+                        advice="stage under a new one",
+                    )
+            fresh = [row for row in rows if row["path"] not in known]
+            shown = pointers(connection, [(row["product"], row["key"]) for row in fresh], self.release)
+            if fresh:
+                each = [row | {"replaces": shown.get((row["product"], row["key"]))} for row in fresh]
+                connection.execute(tables.partition.insert(), each)
+                known = _known_paths(connection, [row["path"] for row in rows])
+        return [known[row["path"]][0] for row in rows]
 
     def publish(
         self,
         *partition_ids: int,
         expected: int | EllipsisType | None = ...,
-        shrink_reason: str = "",
+        shrink_reason: str | Mapping[int, str] = "",
     ) -> None:
         """Show staged partitions to readers: all of them, in one transaction, or none.
 
@@ -120,7 +120,7 @@ class Catalog(Runs, Inputs, Findings):
             Id of the partition that the new one replaces (None: there is none); by default what was current when it was
             staged. Only with a single partition.
         shrink_reason
-            Why a partition may hold fewer time bins than the one it replaces.
+            Why partitions may hold fewer time bins than those that they replace: one reason for all, or by id.
 
         Raises
         ------
@@ -133,25 +133,36 @@ class Catalog(Runs, Inputs, Findings):
         """
         if expected is not ... and len(partition_ids) != 1:
             raise UsageError("expected belongs to one partition", expected="one id", advice="publish them one by one")
+        if isinstance(shrink_reason, str):
+            shrink_reason = dict.fromkeys(partition_ids, shrink_reason)
         with self._writing() as connection:
-            for partition_id in partition_ids:
-                new = read_partition(connection, partition_id)
-                wanted = new.replaces if expected is ... else expected
-                if self.release is not None:
-                    check_staged(new)
-                    point(connection, self.release, new, wanted)
-                else:
-                    check_publishable(connection, new, wanted, shrink_reason)
-                    flip(connection, new, wanted)
-                if shrink_reason:
-                    set_values(connection, new.id, shrink_reason=shrink_reason)
+            new = read_partitions(connection, partition_ids)
+            moves = [(new[item], new[item].replaces if expected is ... else expected) for item in partition_ids]
+            self._check(connection, moves, shrink_reason)
+            check_moves(connection, moves, self.release)
+            if self.release is None:
+                flip(connection, moves)
+            else:
+                point(connection, self.release, moves)
+            for partition_id, reason in shrink_reason.items():
+                if reason:
+                    set_values(connection, [partition_id], shrink_reason=reason)
+
+    def _check(self, connection: sa.Connection, moves: Sequence[Move], reasons: Mapping[int, str]) -> None:
+        if self.release is not None:
+            for new, _ in moves:
+                check_staged(new)
+            return
+        old = read_partitions(connection, [expected for _, expected in moves if expected is not None])
+        for new, expected in moves:
+            check_publishable(new, None if expected is None else old[expected], reasons.get(new.id, ""))
 
     def fail(self, partition_id: int) -> None:
         """Mark a staged partition as not to be published."""
         with writing(self._engine) as connection:
             if read_partition(connection, partition_id).state != "staged":
                 raise UsageError(f"partition {partition_id} is not staged", advice="roll back what is published")
-            set_values(connection, partition_id, state="failed")
+            set_values(connection, [partition_id], state="failed")
 
     def rollback(self, product: str, key: str) -> Partition:
         """Show again what the current partition has replaced, and return it."""
@@ -172,7 +183,7 @@ class Catalog(Runs, Inputs, Findings):
                     expected="a run whose store is kept",
                     advice="reprocess it instead",
                 )
-            flip(connection, earlier, now.id, keep_replaces=True)
+            flip(connection, [(earlier, now.id)], keep_replaces=True)
             return replace(earlier, state="published")
 
     def partition(self, partition_id: int) -> Partition:
@@ -208,14 +219,19 @@ class Catalog(Runs, Inputs, Findings):
             query = query.where(shown.c.start < to_ns(stop))
         return [partition_of(row) for row in self._rows(query)]
 
-    def shows(self, path: str) -> bool:
-        """Tell whether a store, by its path below the root, is that of a partition that is shown."""
+    def current_of(self, keys: Iterable[Key]) -> dict[Key, Partition]:
+        """Return the partitions that readers see of some products and keys; of one that has none, nothing."""
+        with reading(self._engine) as connection:
+            found = pointers(connection, keys, self.release)
+            known = read_partitions(connection, found.values())
+        return {key: known[partition_id] for key, partition_id in found.items()}
+
+    def shown_of(self, paths: Iterable[str]) -> set[str]:
+        """Return those of some stores, by their paths below the root, that are of partitions that are shown."""
         table, shown = tables.partition, self._shown
-        return bool(
-            self._rows(
-                sa.select(table.c.id).join(shown, shown.c.partition_id == table.c.id).where(table.c.path == path)
-            )
-        )
+        query = sa.select(table.c.path).join(shown, shown.c.partition_id == table.c.id)
+        rows = [row for some in chunks(sorted(set(paths))) for row in self._rows(query.where(table.c.path.in_(some)))]
+        return {row["path"] for row in rows}
 
     def coverage(self) -> list[dict[str, Any]]:
         """Return for each product how many partitions are published, their span, bytes, time bins and gaps in them."""
@@ -246,9 +262,8 @@ class Catalog(Runs, Inputs, Findings):
         """Return run, product and key of every partition that these runs staged."""
         table, found = tables.partition, []
         wanted = sorted(runs)
-        for first in range(0, len(wanted), tables.MANY):
-            mine = table.c.run_id.in_(wanted[first : first + tables.MANY])
-            found += self._rows(sa.select(table.c.run_id, table.c.product, table.c.key).where(mine))
+        for some in chunks(wanted):
+            found += self._rows(sa.select(table.c.run_id, table.c.product, table.c.key).where(table.c.run_id.in_(some)))
         return [(row["run_id"], row["product"], row["key"]) for row in found]
 
     def days(self) -> dict[tuple[str, str], str]:
@@ -282,6 +297,32 @@ class Catalog(Runs, Inputs, Findings):
                 expected=f"one of {', '.join(known)}" if known else "None: no release was made yet",
                 advice="correct the name, or see `stixflow release list`",
             )
+
+
+def _row_of(partition: Partition, now: int) -> dict[str, Any]:
+    """Return what the catalog keeps of a partition that is staged now."""
+    check_name(partition.key)
+    check_path(partition.path)
+    values = columns(partition)
+    del values["id"]
+    return values | {
+        "state": "staged",
+        "day": partition.day.isoformat(),
+        "start": to_ns(partition.start),
+        "stop": to_ns(partition.stop),
+        "created": now,
+        "attrs": to_json(partition.attrs),
+    }
+
+
+def _known_paths(connection: sa.Connection, paths: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Return id and digest of the partitions of stores by path."""
+    table = tables.partition
+    known: dict[str, tuple[int, str]] = {}
+    for some in chunks(paths):
+        query = sa.select(table.c.path, table.c.id, table.c.digest).where(table.c.path.in_(some))
+        known |= {row.path: (row.id, row.digest) for row in connection.execute(query)}
+    return known
 
 
 def _pinned(release: str) -> Any:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.layout import check_id, check_path
 from stixflow.archive.publishing import read_partition
-from stixflow.archive.queries import Database, between, covering, where, with_times
+from stixflow.archive.queries import Database, between, chunks, covering, where, with_times
 from stixflow.archive.values import from_json, number, rows_of, take, to_json, to_ns
 
 if TYPE_CHECKING:
@@ -64,49 +64,49 @@ class Findings(Database):
         query = covering(between(query, table.c.peak, start, stop), table, at)
         return [_read_flare(row) for row in self._rows(query)]
 
-    def locate_flare(self, flare_id: object, location: Mapping[str, object]) -> None:
-        """Add where a flare is to what `flares` returns for it: columns as `x_hpc`, `y_hpc`.
+    def locate_flares(self, locations: Mapping[str, Mapping[str, object]]) -> None:
+        """Add where flares are to what `flares` returns for them: columns as `x_hpc`, `y_hpc`, by name of the flare.
 
         The location stays with the flare when its day is published again; columns of the same name are replaced.
         """
-        table, name = tables.location, str(flare_id)
-        mine = sa.and_(table.c.flare_id == name, table.c.release == self._scope)
+        table = tables.location
+        known: dict[str, str] = {}
         with self._writing() as connection:
-            found = connection.execute(sa.select(table.c.attrs).where(mine)).scalar()
-            if found is None:
-                connection.execute(table.insert().values(flare_id=name, release=self._scope, attrs=to_json(location)))
-            else:
-                attrs = to_json(from_json(found) | dict(location))
-                connection.execute(table.update().where(mine).values(attrs=attrs))
-
-    def replace_images(
-        self, flare_id: str, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str
-    ) -> None:
-        """Make these the images of a flare, in place of all earlier ones; columns as for `add_images`."""
-        rows = [image_row(row, run_id) | {"release": self._scope} for row in rows_of(images)]
-        with self._writing() as connection:
-            mine = sa.and_(tables.image.c.flare_id == flare_id, tables.image.c.release == self._scope)
-            connection.execute(tables.image.delete().where(mine))
+            for some in chunks(list(locations)):
+                mine = sa.and_(table.c.release == self._scope, table.c.flare_id.in_(some))
+                known |= {row.flare_id: row.attrs for row in connection.execute(sa.select(table).where(mine))}
+                connection.execute(table.delete().where(mine))
+            rows = [
+                {
+                    "flare_id": name,
+                    "release": self._scope,
+                    "attrs": to_json(from_json(known.get(name, "{}")) | dict(location)),
+                }
+                for name, location in locations.items()
+            ]
             if rows:
-                connection.execute(tables.image.insert(), rows)
+                connection.execute(table.insert(), rows)
 
-    def add_images(self, images: pd.DataFrame | Iterable[Mapping[str, object]], *, run_id: str) -> None:
-        """Record images; one with a known `image_id` takes the place of the earlier one.
+    def replace_images(self, images: Mapping[str, Iterable[Mapping[str, object]]], *, run_id: str) -> None:
+        """Make these the images of flares, by name of the flare, in place of all earlier ones of each.
 
         Parameters
         ----------
         images
             One row per image with `image_id`, `method`, `energy_low`, `energy_high` (keV), `start`, `stop`, `path`
-            (below the root), `digest`, and where known `flare_id`, `x_hpc`, `y_hpc` (arcsec); any other column is kept.
+            (below the root), `digest`, and where known `x_hpc`, `y_hpc` (arcsec); any other column is kept.
         """
-        rows = [image_row(row, run_id) | {"release": self._scope} for row in rows_of(images)]
-        names = [row["image_id"] for row in rows]
+        table = tables.image
+        rows = [
+            image_row(row | {"flare_id": flare_id}, run_id) | {"release": self._scope}
+            for flare_id, some in images.items()
+            for row in rows_of(some)
+        ]
         with self._writing() as connection:
-            for first in range(0, len(names), tables.MANY):
-                known = tables.image.c.image_id.in_(names[first : first + tables.MANY])
-                connection.execute(tables.image.delete().where(known, tables.image.c.release == self._scope))
+            for some in chunks(list(images)):
+                connection.execute(table.delete().where(table.c.flare_id.in_(some), table.c.release == self._scope))
             if rows:
-                connection.execute(tables.image.insert(), rows)
+                connection.execute(table.insert(), rows)
 
     def images(
         self,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from stixflow.archive import tables
 from stixflow.archive.entries import FileEntry, PacketSet, Quarantined
 from stixflow.archive.layout import check_path
-from stixflow.archive.queries import Database, columns, where, with_times
+from stixflow.archive.queries import Database, chunks, columns, where, with_times
 from stixflow.archive.transactions import writing
 from stixflow.archive.values import from_json, to_json
 from stixflow.errors import BalanceError
@@ -90,12 +90,16 @@ class Inputs(Database):
 
 def _add_packet_sets(connection: sa.Connection, packet_sets: Iterable[PacketSet], run_id: str) -> None:
     table = tables.packet_set
-    for item in packet_sets:
+    sets = {(item.product, item.key, item.digest): item for item in reversed(list(packet_sets))}
+    for item in sets.values():
         check_path(item.path)
-        same = where(sa.select(table.c.id), table, product=item.product, key=item.key, digest=item.digest)
-        if connection.execute(same).first() is None:
-            values = columns(item) | {"attrs": to_json(item.attrs), "run_id": run_id}
-            connection.execute(table.insert().values(**values))
+    same = sa.tuple_(table.c.product, table.c.key, table.c.digest)
+    for some in chunks(sorted(sets)):
+        for row in connection.execute(sa.select(table.c.product, table.c.key, table.c.digest).where(same.in_(some))):
+            del sets[tuple(row)]
+    rows = [columns(item) | {"attrs": to_json(item.attrs), "run_id": run_id} for item in reversed(sets.values())]
+    if rows:
+        connection.execute(table.insert(), rows)
 
 
 def _add_quarantined(connection: sa.Connection, quarantined: Iterable[Quarantined], run_id: str) -> None:

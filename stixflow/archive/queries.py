@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -14,6 +14,8 @@ from stixflow.archive.tables import PRESENT
 from stixflow.archive.transactions import reading, writing
 from stixflow.archive.values import from_json, from_ns, to_ns
 from stixflow.errors import UsageError
+
+Value = TypeVar("Value")
 
 
 class Database:
@@ -72,6 +74,12 @@ def covering(query: sa.Select[Any], table: sa.Table, moment: object) -> sa.Selec
     if moment is None:
         return query
     return query.where(table.c.start <= to_ns(moment), table.c.stop > to_ns(moment))
+
+
+def chunks(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
+    """Yield so many values at a time as one statement may have."""
+    for first in range(0, len(values), tables.MANY):
+        yield values[first : first + tables.MANY]
 
 
 def columns(value: Any) -> dict[str, Any]:

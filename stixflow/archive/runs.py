@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from stixflow.archive import tables
 from stixflow.archive.liveness import BEAT_S, is_alive, this_process
-from stixflow.archive.queries import Database, with_times
+from stixflow.archive.queries import Database, chunks, with_times
 from stixflow.archive.transactions import reading, writing
 from stixflow.archive.values import to_json
 from stixflow.errors import NotFound, StoreError, UsageError
@@ -80,10 +80,11 @@ class Runs(Database):
             for item, digest in items.items()
         ]
         with self._writing() as connection:
-            for row in rows:
-                same = sa.and_(table.c.release == self._scope, table.c.stage == stage, table.c.item == row["item"])
-                if not connection.execute(table.update().where(same).values(**row)).rowcount:
-                    connection.execute(table.insert().values(**row))
+            for some in chunks(list(items)):
+                mine = sa.and_(table.c.release == self._scope, table.c.stage == stage, table.c.item.in_(some))
+                connection.execute(table.delete().where(mine))
+            if rows:
+                connection.execute(table.insert(), rows)
 
     def done(self, stage: str) -> dict[str, str]:
         """Return what a stage has done: the digest of its inputs by item."""

@@ -30,7 +30,10 @@ def from_ns(value: int) -> np.datetime64:
 
 def to_json(values: Mapping[str, object]) -> str:
     """Write values of any column as JSON; what is missing (NaN, NaT, None) is null, times stay exact."""
-    return json.dumps({str(name): _plain(value) for name, value in values.items()}, allow_nan=False)
+    try:
+        return _WRITE(dict(values))
+    except ValueError:  # a NaN somewhere, which the fast way cannot make null
+        return json.dumps(_plain(values), allow_nan=False)
 
 
 def from_json(text: str) -> dict[str, Any]:
@@ -62,6 +65,14 @@ def number(value: object) -> float | None:
     """Return a number as the database keeps it, None where it is missing or not finite."""
     plain = _plain(value)
     return float(plain) if isinstance(plain, (int, float)) else None
+
+
+def _shallow(value: Any) -> Any:
+    """Return what JSON has no word for as something that it has one for, or that has parts."""
+    return value.tolist() if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" else _plain(value)
+
+
+_WRITE = json.JSONEncoder(allow_nan=False, default=_shallow).encode
 
 
 def _plain(value: Any) -> Any:

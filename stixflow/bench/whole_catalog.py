@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -74,8 +74,7 @@ def fill(root: Path, size: Size, *, progress: Callable[[str, int, int], None] | 
         drafts = [*_day_partitions(number, run_id), *_requests(number, size, run_id)]
         file, sets = _delivery(number, drafts)
         clocked("register_file", partial(catalog.register_file, file, run_id=run_id, packet_sets=sets))
-        for draft in drafts:
-            clocked("publish", partial(_publish, archive, draft))
+        clocked("publish", partial(_publish, archive, drafts), len(drafts))
         flares = _flares(number, size)
         light = catalog.current("ql_lightcurve", day_key(_day(number)))
         assert light is not None
@@ -93,15 +92,16 @@ def fill(root: Path, size: Size, *, progress: Callable[[str, int, int], None] | 
     return {kind: spent[kind] / max(items[kind], 1) for kind in spent}
 
 
-def _publish(archive: Archive, draft: Partition) -> None:
-    archive.catalog.publish(archive.catalog.stage(draft))
+def _publish(archive: Archive, drafts: Sequence[Partition]) -> None:
+    archive.catalog.publish(*archive.catalog.stage_all(drafts))
 
 
 def _record_images(archive: Archive, flare: dict[str, Any], images: list[dict[str, Any]], run_id: str) -> None:
     catalog = archive.catalog
-    catalog.replace_images(flare["flare_id"], images, run_id=run_id)
-    catalog.locate_flare(flare["flare_id"], {"x_hpc": 1.0, "y_hpc": 2.0, "is_ambiguous": False})
-    catalog.mark_done("images", {flare["flare_id"]: "x"}, run_id=run_id)
+    name = str(flare["flare_id"])
+    catalog.replace_images({name: images}, run_id=run_id)
+    catalog.locate_flares({name: {"x_hpc": 1.0, "y_hpc": 2.0, "is_ambiguous": False}})
+    catalog.mark_done("images", {name: "x"}, run_id=run_id)
 
 
 def _touch(root: Path, paths: list[str]) -> None:

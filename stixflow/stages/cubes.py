@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stixflow import jobs
-from stixflow.archive import PacketSet, Partition, Quarantined, draft_partition
+from stixflow.archive import Catalog, PacketSet, Partition, Quarantined, draft_partition
 from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.months import join_months
@@ -16,6 +16,9 @@ from stixflow.time import ANCHOR_CLOCK
 
 NOTHING_INSIDE = "cubes without a bin inside"
 FILE_HAS_MORE = "cubes of packets with fewer bins than an official file"
+
+_Ended = tuple[jobs.BuildJob, jobs.Built]
+_Shown = Mapping[tuple[str, str], Partition]
 
 
 def build_cubes(run: Run) -> None:
@@ -27,21 +30,36 @@ def build_cubes(run: Run) -> None:
     todo = [job for job, _ in stale]
     sets = {(job.product, job.key): items for job, items in stale}
     everything = _by_partition(run)
-    ended = run.fan_out("cubes", jobs.build, todo, lambda job: f"{job.product} {job.key}")
-    for some in gathered(ended):
+    for some in gathered(run.fan_out("cubes", jobs.build, todo, _label)):
         with run.archive.catalog.together():
-            for job, built in some:
-                label = f"{job.product} {job.key}"
-                if built is None:
-                    digest = packets_digest(job.inputs)
-                    run.archive.catalog.mark_done(NOTHING_INSIDE, {label: digest}, run_id=run.run_id)
-                    run.skip("cubes", label, f"its {'files' if job.official else 'packets'} hold no bin of it")
-                elif reason := file_has_more(run.before(job.product, job.key), job, built):
-                    run.archive.catalog.mark_done(FILE_HAS_MORE, {label: packets_digest(job.inputs)}, run_id=run.run_id)
-                    run.skip("cubes", label, reason)
-                elif _publish(run, job, built, sets[job.product, job.key]):
-                    count_built(run, everything[job.product, job.key], sets[job.product, job.key], built.official)
+            before = run.before((job.product, job.key) for job, _ in some)
+            for job, built in _publish(run, _publishable(run, some, before), before, sets):
+                key = job.product, job.key
+                count_built(run, everything[key], sets[key], built.official)
     join_months(run)
+
+
+def _label(job: jobs.BuildJob) -> str:
+    return f"{job.product} {job.key}"
+
+
+def _publishable(run: Run, ended: Iterable[tuple[jobs.BuildJob, jobs.Built | None]], before: _Shown) -> list[_Ended]:
+    """Return what is to be published; what is not is noted, so that it is not built again of the same."""
+    chosen: list[_Ended] = []
+    left: dict[str, dict[str, str]] = {}
+    for job, built in ended:
+        if built is None:
+            stage, reason = NOTHING_INSIDE, f"its {'files' if job.official else 'packets'} hold no bin of it"
+        elif reason := file_has_more(before.get((job.product, job.key)), job, built):
+            stage = FILE_HAS_MORE
+        else:
+            chosen.append((job, built))
+            continue
+        left.setdefault(stage, {})[_label(job)] = packets_digest(job.inputs)
+        run.skip("cubes", _label(job), reason)
+    for stage, items in left.items():
+        run.archive.catalog.mark_done(stage, items, run_id=run.run_id)
+    return chosen
 
 
 def _by_partition(run: Run) -> dict[tuple[str, str], list[PacketSet]]:
@@ -141,12 +159,34 @@ def packets_digest(inputs: tuple[tuple[str, str], ...]) -> str:
     return input_digest(digest for _, digest in inputs)
 
 
-def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[PacketSet]) -> bool:
-    catalog = run.archive.catalog
-    before = run.before(job.product, job.key)
+def _publish(
+    run: Run, ended: Sequence[_Ended], before: _Shown, sets: Mapping[tuple[str, str], list[PacketSet]]
+) -> Iterator[_Ended]:
+    """Publish what was built, keep the books of it, and yield what readers see now."""
+    drafts, reasons = [], []
+    for job, built in ended:
+        _quarantine(run, job, built)
+        drafts.append(_draft(run, job, built, sets[job.product, job.key]))
+        reasons.append(shrinks_for(before.get((job.product, job.key)), job))
+    for (job, built), draft, refused in zip(ended, drafts, _show(run.archive.catalog, drafts, reasons), strict=True):
+        if refused:
+            run.fail("cubes", _label(job), refused)
+            continue
+        run.counts[job.product] += 1
+        if not built.complete:
+            run.counts["incomplete"] += 1
+            run.skip("cubes", _label(job), f"published incomplete: {built.missing}")
+        if not run.candidate:
+            # Packets that an earlier file had brought were counted as used when their own file was framed.
+            old = before.get((job.product, job.key))
+            late, rejected = (_number(draft, name) - _number(old, name) for name in ("duplicates", "conflicts"))
+            run.balance.update(used=-late - rejected, duplicates=late, rejected=rejected)
+        yield job, built
+
+
+def _draft(run: Run, job: jobs.BuildJob, built: jobs.Built, items: Sequence[PacketSet]) -> Partition:
     duplicates = sum(_home(item.attrs) for item in items) - built.n_home - built.n_conflicts
-    _quarantine(run, job, built)
-    partition = draft_partition(
+    return draft_partition(
         built.store,
         path=built.path,
         run_id=run.run_id,
@@ -159,22 +199,18 @@ def _publish(run: Run, job: jobs.BuildJob, built: jobs.Built, items: list[Packet
         missing=built.missing,
         attrs={**built.store.attrs, **built.summary, "duplicates": duplicates, "conflicts": built.n_conflicts},
     )
+
+
+def _show(catalog: Catalog, drafts: Sequence[Partition], reasons: Sequence[str]) -> list[str]:
+    """Publish partitions at once, or each by itself where one of them is refused; return why each was, or nothing."""
     try:
-        catalog.publish(catalog.stage(partition), shrink_reason=shrinks_for(before, job))
+        ids = catalog.stage_all(drafts)
+        catalog.publish(*ids, shrink_reason=dict(zip(ids, reasons, strict=True)))
     except StixflowError as error:
-        run.fail("cubes", f"{job.product} {job.key}", str(error))
-        return False
-    run.counts[job.product] += 1
-    if not built.complete:
-        run.counts["incomplete"] += 1
-        run.skip("cubes", f"{job.product} {job.key}", f"published incomplete: {built.missing}")
-    if run.candidate:
-        return True
-    # Packets that an earlier file had brought were counted as used when their own file was framed.
-    late = duplicates - _number(before, "duplicates")
-    refused = built.n_conflicts - _number(before, "conflicts")
-    run.balance.update(used=-late - refused, duplicates=late, rejected=refused)
-    return True
+        if len(drafts) == 1:
+            return [str(error)]
+        return [_show(catalog, [draft], [reason])[0] for draft, reason in zip(drafts, reasons, strict=True)]
+    return [""] * len(drafts)
 
 
 def _quarantine(run: Run, job: jobs.BuildJob, built: jobs.Built) -> None:
@@ -182,8 +218,7 @@ def _quarantine(run: Run, job: jobs.BuildJob, built: jobs.Built) -> None:
     if built.conflicts:
         known = {row["path"] for row in run.archive.catalog.quarantined()}
         fresh = [one for one in built.conflicts if one.path not in known]
-        name = f"{job.product} {job.key}"
-        entries = [Quarantined(name, one.reason, one.offset, one.n_bytes, one.path) for one in fresh]
+        entries = [Quarantined(_label(job), one.reason, one.offset, one.n_bytes, one.path) for one in fresh]
         run.archive.catalog.quarantine(entries, run_id=run.run_id)
 
 

@@ -28,9 +28,10 @@ def find_flares(run: Run) -> None:
         with catalog.together():
             for job, found in some:
                 catalog.replace_flares(job.partition_id, found.flares)
-                catalog.mark_done(_STAGE, {str(job.partition_id): digests[job.partition_id]}, run_id=run.run_id)
                 run.counts["flares"] += len(found.flares)
-                run.counts["days_searched"] += 1
+            run.counts["days_searched"] += len(some)
+            searched = {str(job.partition_id): digests[job.partition_id] for job, _ in some}
+            catalog.mark_done(_STAGE, searched, run_id=run.run_id)
 
 
 def plan_days(run: Run) -> list[tuple[jobs.DetectJob, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,7 @@ def make_images(run: Run) -> None:
     digests = {job.flare_id: digest for job, digest in todo}
     for some in gathered(_imaged(run, [job for job, _ in todo])):
         with run.archive.catalog.together():
-            for job, result in some:
-                if isinstance(result, jobs.NotImaged):
-                    run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
-                elif run.archive.catalog.shows(job.pixels.removeprefix(f"{run.archive.root}/")):
-                    _record(run, job, result, digests[job.flare_id])
-                else:
-                    run.skip(
-                        _STAGE, f"flare {job.flare_id}", "its pixel data were published anew meanwhile: the next run"
-                    )
+            _record(run, _still_shown(run, some), digests)
 
 
 def plan_images(run: Run) -> list[tuple[jobs.ImageJob, str]]:
@@ -108,20 +100,38 @@ def _forget_lost_flares(run: Run) -> None:
     """Withdraw the images of flares that are no longer found, as when more of their day has come down."""
     catalog = run.archive.catalog
     shown = {str(flare["flare_id"]) for flare in catalog.flares()}
-    for flare_id in sorted({str(image["flare_id"]) for image in catalog.images() if image["flare_id"]} - shown):
-        catalog.replace_images(flare_id, (), run_id=run.run_id)
-        catalog.mark_done(_STAGE, {flare_id: ""}, run_id=run.run_id)
+    lost = sorted({str(image["flare_id"]) for image in catalog.images() if image["flare_id"]} - shown)
+    if lost:
+        catalog.replace_images(dict.fromkeys(lost, ()), run_id=run.run_id)
+        catalog.mark_done(_STAGE, dict.fromkeys(lost, ""), run_id=run.run_id)
 
 
-def _record(run: Run, job: jobs.ImageJob, result: jobs.Imaged, digest: str) -> None:
+def _still_shown(
+    run: Run, ended: Sequence[tuple[jobs.ImageJob, jobs.Imaged | jobs.NotImaged]]
+) -> Iterator[tuple[jobs.ImageJob, jobs.Imaged]]:
+    """Yield what was imaged of pixel data that readers still see; of the rest, say why it is left out."""
+    paths = {job.flare_id: job.pixels.removeprefix(f"{run.archive.root}/") for job, _ in ended}
+    shown = run.archive.catalog.shown_of(paths.values())
+    for job, result in ended:
+        if isinstance(result, jobs.NotImaged):
+            run.fail(_STAGE, f"flare {job.flare_id}", result.error, kind=result.kind)
+        elif paths[job.flare_id] in shown:
+            yield job, result
+        else:
+            run.skip(_STAGE, f"flare {job.flare_id}", "its pixel data were published anew meanwhile: the next run")
+
+
+def _record(run: Run, made: Iterable[tuple[jobs.ImageJob, jobs.Imaged]], digests: Mapping[str, str]) -> None:
     catalog = run.archive.catalog
-    catalog.replace_images(job.flare_id, result.images, run_id=run.run_id)
-    catalog.locate_flare(job.flare_id, result.location)
-    catalog.mark_done(_STAGE, {job.flare_id: digest}, run_id=run.run_id)
-    run.counts["flares_imaged"] += bool(result.images)
-    run.counts["images"] += len(result.images)
-    for band, reason in result.skipped.items():
-        run.skip(_STAGE, f"flare {job.flare_id} {band}", reason)
+    results = {job.flare_id: result for job, result in made}
+    catalog.replace_images({name: result.images for name, result in results.items()}, run_id=run.run_id)
+    catalog.locate_flares({name: result.location for name, result in results.items()})
+    catalog.mark_done(_STAGE, {name: digests[name] for name in results}, run_id=run.run_id)
+    for name, result in results.items():
+        run.counts["flares_imaged"] += bool(result.images)
+        run.counts["images"] += len(result.images)
+        for band, reason in result.skipped.items():
+            run.skip(_STAGE, f"flare {name} {band}", reason)
 
 
 class _Plan:

@@ -122,11 +122,9 @@ class Run:
         """Return what stores and maps are named by: that of the run, numbered where it builds a partition again."""
         return f"{self.run_id}-{self.round}" if self.round else self.run_id
 
-    def before(self, product: str, key: str) -> Partition | None:
-        """Return the partition that what this run builds is to replace, if there is one."""
-        if self.candidate is None:
-            return self.archive.catalog.current(product, key)
-        return self.candidate.shown.get((product, key))
+    def before(self, keys: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], Partition]:
+        """Return the partitions that what this run builds is to replace, by product and key, where there is one."""
+        return self.archive.catalog.current_of(keys) if self.candidate is None else self.candidate.shown
 
     def fail(self, stage: str, item: str, error: str, *, kind: str = "") -> None:
         """Note an item that should have worked, and where it raised an error the class of it."""

@@ -192,9 +192,9 @@ class TestTables:
             "DATE-OBS": "2022-11-09T01:00:00", "HGLN_OBS": 0.0, "HGLT_OBS": 0.0, "DSUN_OBS": 1.0e11,
         }  # fmt: skip
         fits.PrimaryHDU(np.arange(16.0).reshape(4, 4), fits.Header(header)).writeto(path)
-        row = {"image_id": "a", "flare_id": 7, "method": "bp", "energy_low": 4, "energy_high": 10, "digest": "d"}
+        row = {"image_id": "a", "method": "bp", "energy_low": 4, "energy_high": 10, "digest": "d"}
         span = {"start": "2022-11-09T01", "stop": "2022-11-09T02"}
-        archive.catalog.add_images([row | span | {"path": "images/a.fits"}], run_id="R")
+        archive.catalog.replace_images({"7": [row | span | {"path": "images/a.fits"}]}, run_id="R")
         assert archive.images(flare_id=7)["image_id"].tolist() == ["a"]
         assert len(archive.images(start="2022-11-10")) == 0
         assert archive.map("a").data[3, 3] == 15.0

@@ -67,8 +67,8 @@ def build(archive: Archive, day: date, run: str, *, seed: int, inputs: str = "in
     image = {"image_id": f"i{day:%d}", "flare_id": name, "method": "bp", "energy_low": 4, "energy_high": 10}
     image |= {"start": hour, "stop": hour, "path": f"images/{run}-{day:%d}.fits", "digest": "d"}
     archive.catalog.replace_flares(made.id, [flare])
-    archive.catalog.replace_images(name, [image], run_id=run)
-    archive.catalog.locate_flare(name, {"x_hpc": float(seed)})
+    archive.catalog.replace_images({name: [image]}, run_id=run)
+    archive.catalog.locate_flares({name: {"x_hpc": float(seed)}})
     archive.catalog.mark_done("flares", {str(made.id): run}, run_id=run)
     archive.catalog.mark_done("images", {name: run}, run_id=run)
     return made.id

@@ -5,8 +5,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import FileEntry, PacketSet, Partition, Quarantined
+from stixflow.archive.releases import Scope, begin_candidate
 from stixflow.archive.transactions import writing
 from stixflow.errors import BalanceError, NotFound, PublishConflict, SchemaError, StoreError, UsageError
 
@@ -62,6 +64,21 @@ def _partition(run_id: str = "R1", *, key: str = "2022-11-09", n_time: int = 10,
         attrs={"level": "L1"},
     )
     return replace(made, **more)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _statements() -> Iterator[list[str]]:
+    """Gather every statement that is sent to a database for a ``with`` block."""
+    sent: list[str] = []
+
+    def note(_c: object, _k: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
 
 
 def _publish(catalog: Catalog, run_id: str, **more: object) -> int:
@@ -123,6 +140,51 @@ class TestPublishing:
             catalog.publish(good, shrunk)
         assert _shown(catalog) is None
         assert _shown(catalog, "2022-11-10") == "R0"
+
+    @pytest.mark.parametrize("release", [None, "r"])
+    def test_a_hundred_take_as_many_statements_as_one(self, url: str, release: str | None) -> None:
+        catalog = Catalog(url)
+        if release:
+            begin_candidate(catalog, release, Scope(), made_by={})
+            catalog = Catalog(url, release=release)
+        keys = [str(date(2022, 1, 1) + timedelta(days=number)) for number in range(100)]
+        for run_id in ("R1", "R2"):
+            counted = []
+            for some in (keys[:1], keys[1:]):
+                with _statements() as statements:
+                    ids = catalog.stage_all([_partition(run_id, key=key) for key in some])
+                    catalog.publish(*ids)
+                    catalog.mark_done("stage", dict.fromkeys(some, "x"), run_id=run_id)
+                    catalog.replace_images({key: [_image(key)] for key in some}, run_id=run_id)
+                    catalog.locate_flares({key: {"x_hpc": 1.0} for key in some})
+                counted.append(len(statements))
+            assert counted[0] == counted[1]
+            assert {key: _shown(catalog, key) for key in keys} == dict.fromkeys(keys, run_id)
+        catalog.close()
+
+    def test_what_replaced_what_is_known_of_each_of_many(self, catalog: Catalog) -> None:
+        keys = ["2022-11-09", "2022-11-10", "2022-11-11"]
+        before = {key: _publish(catalog, "R1", key=key) for key in keys[:2]}
+        ids = catalog.stage_all([_partition("R2", key=key, n_time=9) for key in keys])
+        with pytest.raises(BalanceError):
+            catalog.publish(*ids, shrink_reason={ids[0]: "why"})
+        catalog.publish(*ids, shrink_reason={ids[0]: "why", ids[1]: "because"})
+        found = [catalog.partition(number) for number in ids]
+        assert [(one.state, one.replaces, one.shrink_reason) for one in found] == [
+            ("published", before[keys[0]], "why"),
+            ("published", before[keys[1]], "because"),
+            ("published", None, ""),
+        ]
+        assert {catalog.partition(number).state for number in before.values()} == {"superseded"}
+        shown = catalog.current_of([("ql_lightcurve", key) for key in [*keys, "2022-11-12"]])
+        assert {key: one.id for (_, key), one in shown.items()} == dict(zip(keys, ids, strict=True))
+        assert catalog.shown_of([one.path for one in found] + ["nothing.zarr"]) == {one.path for one in found}
+
+    def test_two_of_one_key_conflict_with_each_other(self, catalog: Catalog) -> None:
+        ids = catalog.stage_all([_partition("R1"), _partition("R2")])
+        with pytest.raises(PublishConflict):
+            catalog.publish(*ids)
+        assert _shown(catalog) is None
 
     def test_shrinking_needs_a_reason(self, catalog: Catalog) -> None:
         _publish(catalog, "R1", n_time=10)
@@ -254,8 +316,8 @@ class TestFlares:
 
     def test_a_location_outlives_the_light_curve_it_was_found_in(self, catalog: Catalog) -> None:
         catalog.replace_flares(_publish(catalog, "R1"), [_flare(1, "2022-11-09T01"), _flare(2, "2022-11-09T02")])
-        catalog.locate_flare("1", {"x_hpc": 100.0, "ambiguous": True})
-        catalog.locate_flare("1", {"x_hpc": 200.0})
+        catalog.locate_flares({"1": {"x_hpc": 100.0, "ambiguous": True}})
+        catalog.locate_flares({"1": {"x_hpc": 200.0}})
         catalog.replace_flares(_publish(catalog, "R2"), [_flare(1, "2022-11-09T01"), _flare(2, "2022-11-09T02")])
         first, second = catalog.flares()
         assert (first["x_hpc"], first["ambiguous"]) == (200.0, True)
@@ -279,12 +341,12 @@ class TestFlares:
 
 def _image(name: str, **more: object) -> dict[str, object]:
     values = {"image_id": name, "method": "clean", "energy_low": 4, "energy_high": 10, "path": "i.fits", "digest": "d"}
-    return values | {"start": "2022-11-09T01", "stop": "2022-11-09T02", "flare_id": 7, "x_hpc": 1.5} | more
+    return values | {"start": "2022-11-09T01", "stop": "2022-11-09T02", "x_hpc": 1.5} | more
 
 
-def test_an_image_takes_the_place_of_its_earlier_self(catalog: Catalog) -> None:
-    catalog.add_images([_image("a"), _image("b", flare_id=8, sigma=[1.0, 2.0])], run_id="R1")
-    catalog.add_images([_image("a", path="new.fits")], run_id="R2")
+def test_the_images_of_a_flare_take_the_place_of_its_earlier_ones(catalog: Catalog) -> None:
+    catalog.replace_images({"7": [_image("a")], "8": [_image("b", sigma=[1.0, 2.0])]}, run_id="R1")
+    catalog.replace_images({"7": [_image("a", path="new.fits")]}, run_id="R2")
     assert [(row["image_id"], row["path"], row["run_id"]) for row in catalog.images()] == [
         ("a", "new.fits", "R2"),
         ("b", "i.fits", "R1"),
@@ -295,10 +357,10 @@ def test_an_image_takes_the_place_of_its_earlier_self(catalog: Catalog) -> None:
 
 
 def test_the_images_of_a_flare_are_replaced_together(catalog: Catalog) -> None:
-    catalog.add_images([_image("a"), _image("b"), _image("c", flare_id=8)], run_id="R1")
-    catalog.replace_images("7", [_image("d")], run_id="R2")
+    catalog.replace_images({"7": [_image("a"), _image("b")], "8": [_image("c")]}, run_id="R1")
+    catalog.replace_images({"7": [_image("d")]}, run_id="R2")
     assert [row["image_id"] for row in catalog.images()] == ["c", "d"]
-    catalog.replace_images("8", [], run_id="R2")
+    catalog.replace_images({"8": []}, run_id="R2")
     assert [row["image_id"] for row in catalog.images()] == ["d"]
 
 

@@ -130,9 +130,9 @@ def test_moments_of_flares_and_images(archive: Archive) -> None:
     day = add(archive, [day_of(DAYS[1])], DAYS[1])
     flare = {"flare_id": "f", "start": "2022-11-09T01", "peak": "2022-11-09T02", "stop": "2022-11-09T03"}
     archive.catalog.replace_flares(day.id, [flare | {"peak_counts": 12, "goes_class": "C1"}])
-    image = {"image_id": "i", "flare_id": "f", "method": "bp", "energy_low": 4, "energy_high": 10, "digest": "d"}
+    image = {"image_id": "i", "method": "bp", "energy_low": 4, "energy_high": 10, "digest": "d"}
     span = {"start": "2022-11-09T02", "stop": "2022-11-09T02:10"}
-    archive.catalog.add_images([image | span | {"path": "images/i.fits"}], run_id="R")
+    archive.catalog.replace_images({"f": [image | span | {"path": "images/i.fits"}]}, run_id="R")
     found = archive.at("2022-11-09T02:00:00")
     assert found["what"].tolist() == ["ql_lightcurve", "flare", "image"]
     assert found["detail"].tolist()[1:] == ["class C1, peak 12 counts", "bp, 4-10 keV, flare f"]
@@ -185,7 +185,7 @@ def test_a_map_with_its_uncertainty(archive: Archive) -> None:
     path = Path(archive.url("images/a.fits"))
     path.parent.mkdir()
     row = {"image_id": "a", "method": "bp", "energy_low": 4, "energy_high": 10, "digest": "d", "path": "images/a.fits"}
-    archive.catalog.add_images([row | {"start": "2022-11-09", "stop": "2022-11-10"}], run_id="R")
+    archive.catalog.replace_images({"f": [row | {"start": "2022-11-09", "stop": "2022-11-10"}]}, run_id="R")
     with pytest.raises(StoreError, match="lost or damaged"):
         archive.map("a")
     primary = fits.PrimaryHDU(np.arange(16.0).reshape(4, 4), fits.Header(HEADER))

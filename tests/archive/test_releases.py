@@ -58,11 +58,11 @@ def test_a_release_shows_what_was_published_when_it_was_made(archive: Archive) -
 
 
 def test_images_of_a_release_stay(archive: Archive) -> None:
-    row = {"image_id": "a", "flare_id": "7", "method": "bp", "energy_low": 4, "energy_high": 10, "digest": "d"}
+    row = {"image_id": "a", "method": "bp", "energy_low": 4, "energy_high": 10, "digest": "d"}
     row |= {"start": "2022-11-09T01", "stop": "2022-11-09T02"}
-    archive.catalog.add_images([row | {"path": "images/R1/a.fits"}], run_id="R1")
+    archive.catalog.replace_images({"7": [row | {"path": "images/R1/a.fits"}]}, run_id="R1")
     create_release(archive.catalog, "2026.1", code_version="1")
-    archive.catalog.replace_images("7", [row | {"path": "images/R2/a.fits"}], run_id="R2")
+    archive.catalog.replace_images({"7": [row | {"path": "images/R2/a.fits"}]}, run_id="R2")
     pinned = open_archive(archive.root, release="2026.1")
     assert pinned.images(flare_id="7")["path"].tolist() == ["images/R1/a.fits"]
     assert len(pinned.images(flare_id="8")) == len(pinned.images(start="2022-11-10")) == 0
@@ -174,7 +174,7 @@ def test_releases_of_an_old_schema_keep_their_flares_and_images(
         assert str(image["created"]).startswith("1970-01-01T00:00:00.000000009")
         assert catalog.totals()["flares"] == catalog.totals()["images"] == 1
     assert present.done("images") == {"f": "x"}
-    present.replace_images("f", [], run_id="R2")
+    present.replace_images({"f": []}, run_id="R2")
     assert (present.images(), len(pinned.images())) == ([], 1)
     for catalog in (present, pinned):
         catalog.close()

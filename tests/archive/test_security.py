@@ -143,7 +143,7 @@ def test_no_path_that_leaves_the_root_is_recorded_or_read(archive: Archive, path
         lambda: check_path(path),
         lambda: archive.url(path),
         lambda: catalog.stage(replace_path(known, path)),
-        lambda: catalog.add_images([image_row("i", path)], run_id="R"),
+        lambda: catalog.replace_images({"f": [image_row("i", path)]}, run_id="R"),
         lambda: catalog.register_file(
             FileEntry("f", "a", "xml", 1), run_id="R", packet_sets=[PacketSet("hk_mini", "k", "d", path, 1, "f")]
         ),
@@ -163,9 +163,9 @@ def replace_path(known: Any, path: str) -> Any:
     return replace(known, path=path, run_id="R2")
 
 
-def image_row(image_id: str, path: str, flare_id: str = "f") -> dict[str, object]:
+def image_row(image_id: str, path: str) -> dict[str, object]:
     return {
-        "image_id": image_id, "flare_id": flare_id, "method": "bp", "energy_low": 4, "energy_high": 10,
+        "image_id": image_id, "method": "bp", "energy_low": 4, "energy_high": 10,
         "start": DAYS[0], "stop": DAYS[1], "path": path, "digest": "d",
     }  # fmt: skip
 
@@ -177,8 +177,8 @@ def test_names_of_flares_and_images_are_no_paths(archive: Archive, name: str) ->
     for refuse in (
         lambda: check_id(name),
         lambda: archive.catalog.replace_flares(day.id, [flare]),
-        lambda: archive.catalog.add_images([image_row(name, "images/a.fits")], run_id="R"),
-        lambda: archive.catalog.add_images([image_row("i", "images/a.fits", name)], run_id="R"),
+        lambda: archive.catalog.replace_images({"f": [image_row(name, "images/a.fits")]}, run_id="R"),
+        lambda: archive.catalog.replace_images({name: [image_row("i", "images/a.fits")]}, run_id="R"),
     ):
         with pytest.raises(UsageError, match="cannot be a name"):
             refuse()
@@ -251,7 +251,7 @@ def test_no_filter_is_sql(engine: str, tmp_path: Path, request: pytest.FixtureRe
     day = add(archive, [day_of(DAYS[0], n_time=2)], DAYS[0])
     flare = {"flare_id": "f", "start": DAYS[0], "peak": DAYS[0], "stop": DAYS[1], "peak_counts": 1}
     catalog.replace_flares(day.id, [flare])
-    catalog.add_images([image_row("i", "images/a.fits")], run_id="R1")
+    catalog.replace_images({"f": [image_row("i", "images/a.fits")]}, run_id="R1")
     before = contents(url)
     for text in INJECTIONS:
         assert catalog.partitions(text) == []

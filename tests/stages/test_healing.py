@@ -47,6 +47,7 @@ def killed_at(method: str, *, call: int, before: bool) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Catalog, method, stopping)
+        patch.setattr("stixflow.stages.run._MOST_TOGETHER", 2)
         with pytest.raises(Killed):
             yield
 
@@ -55,16 +56,16 @@ KILL_POINTS = [
     ("register_file", 1, True),
     ("register_file", 3, False),
     ("register_file", 6, False),
-    ("stage", 1, True),
-    ("stage", 3, False),
-    ("publish", 4, True),
-    ("publish", 7, False),
+    ("stage_all", 1, True),
+    ("stage_all", 2, False),
+    ("publish", 3, True),
+    ("publish", 4, False),
     ("replace_flares", 2, True),
     ("replace_flares", 2, False),
     ("mark_done", 1, True),
     ("replace_images", 1, True),
     ("replace_images", 1, False),
-    ("locate_flare", 1, False),
+    ("locate_flares", 1, False),
     ("finish_run", 1, True),
 ]
 
@@ -117,14 +118,15 @@ def test_a_process_that_is_killed_leaves_nothing_wrong(delivery: Path, processed
         "from pathlib import Path\n"
         "from stixflow.archive import Catalog\n"
         "from stixflow.compute import Serial\n"
-        "from stixflow.stages import STAGES, run_stages\n"
-        "stage, calls = Catalog.stage, iter(range(9))\n"
-        "def die(self, partition):\n"
-        "    made = stage(self, partition)\n"
+        "from stixflow.stages import STAGES, run, run_stages\n"
+        "run._MOST_TOGETHER = 2\n"
+        "stage, calls = Catalog.stage_all, iter(range(9))\n"
+        "def die(self, partitions):\n"
+        "    made = stage(self, partitions)\n"
         "    if next(calls) == 2:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return made\n"
-        "Catalog.stage = die\n"
+        "Catalog.stage_all = die\n"
         f"run_stages(STAGES, [Path({str(delivery)!r})], root={str(root)!r}, pool=Serial(), command='test')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)
