@@ -183,8 +183,12 @@ class _Done:
 
 
 def _run_batch(function: Callable[[Any], Any], batch: Sequence[_Numbered]) -> _Done:
+    import dask
+
     before = usage()
-    outcomes = [_run_item(function, index, item) for index, item in batch]
+    # On a worker, what a call reads by Dask would travel through the scheduler, block by block.
+    with dask.config.set(scheduler="synchronous"):
+        outcomes = [_run_item(function, index, item) for index, item in batch]
     return _Done(outcomes, BatchUsage(this_worker(), usage() - before, peak_rss()))
 
 
