@@ -31,7 +31,7 @@ from stixflow.fits._quick_look import (
 from stixflow.fits._reading import StixFile, open_stix
 from stixflow.fits._science import read_pixel_sums, read_pixels, read_spectrogram, read_visibilities
 from stixflow.fits._status import read_calibration, read_housekeeping, read_status
-from stixflow.telemetry.compression import dtype_of, unpack_skm
+from stixflow.telemetry.compression import dtype_of, scheme_of
 
 _SHIFT_ENDED = np.datetime64("2021-12-09T14:00:00", "ns")
 _SEQUENCE_MASK = 0xFFFF
@@ -131,8 +131,8 @@ def _widened(arrays: Arrays) -> Arrays:
 
 
 def _exceeds(skm: NDArray[np.uint16]) -> bool:
-    schemes = (unpack_skm(packed) for packed in np.unique(skm).tolist())
-    return any(dtype_of((int(s), int(k), int(m))).itemsize == 8 for s, k, m in schemes if k or m)
+    schemes = (scheme_of(packed) for packed in np.unique(skm).tolist())
+    return any(dtype_of((s, k, m)).itemsize == 8 for s, k, m in schemes if k or m)
 
 
 def _sorted(file: StixFile, product: str, arrays: Arrays) -> Arrays:

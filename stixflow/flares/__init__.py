@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stixflow.flares.background import Background, nearest_quiet, quiet_statistics
 from stixflow.flares.candidates import Candidates, choose_background
-from stixflow.flares.cfl import CflCounts, CflLocations, cfl_counts, cfl_posterior, locate_cfl
+from stixflow.flares.cfl import CflLocations, cfl_posterior, locate_cfl
+from stixflow.flares.cfl_counts import CflCounts, cfl_counts
 from stixflow.flares.detection import CONTEXT, FLARE_COLUMNS, Column, detect, flare_columns, flare_id, join_days
 from stixflow.flares.files import detect_files
 from stixflow.flares.goes import (

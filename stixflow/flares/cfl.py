@@ -13,37 +13,26 @@ sums over it. It also knows that flares are on the disk.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import UsageError
-from stixflow.imaging.bins import covering_energy_bins, covering_time_bins
-from stixflow.instrument import CFL_INDEX, LOCATION_RESOLUTIONS, live_fraction, per_detector, subcollimators
-from stixflow.telemetry.compression import unpack_skm, variance
-from stixflow.time import TimeRange
+from stixflow.flares.cfl_mask import FLIGHT_MASK, CflMask, FloatArray, expected_area
 
-FloatArray = NDArray[np.float64]
-
-DISK_RSUN = 1.05
-"""How far from the centre of the Sun a flare may be seen."""
 SUN_CENTER = (-58.2, 26.1)
 """Centre of the Sun in the STIX frame at the average pointing, arcsec."""
-FAR_ARCSEC = 200.0
-AMBIGUOUS_PROBABILITY = 0.32
-"""A location is ambiguous if it is further than 200 arcsec off with at least this probability."""
-CREDIBLE = (0.6827, 0.9545, 0.9973)
-"""Probability inside the contours of 1, 2 and 3 sigma."""
 
-_COLUMN_MM = 2.2
-_COLUMNS = np.array([-4.4, -2.2, 0.0, 2.2])
-_SMALL = np.array([-3.85, -1.65, 0.55, 2.75])
-_ROW_MM = 4.6
-_ARCSEC = np.pi / 180 / 3600
+_DISK_RSUN = 1.05
+"""How far from the centre of the Sun a flare may be seen."""
+_FAR_ARCSEC = 200.0
+_AMBIGUOUS_PROBABILITY = 0.32
+"""A location is ambiguous if it is further than 200 arcsec off with at least this probability."""
+_CREDIBLE = (0.6827, 0.9545, 0.9973)
+"""Probability inside the contours of 1, 2 and 3 sigma."""
 
 _FLUENCE_ERROR = 0.01
 _PIXEL_ERROR = 0.06
@@ -56,93 +45,6 @@ _RADIUS_CLASSES = 1.06
 _LARGEST_BLOCK = 1 << 23
 _NEWTON_STEPS = 6
 _STARTS = ((0.0, 0.0), (0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))
-
-
-@dataclass(frozen=True, slots=True)
-class CflMask:
-    """Mask, pixels and alignment of the coarse flare locator."""
-
-    separation_mm: float
-    """From the mask to the detector."""
-    half_width_mm: float
-    """Each of the two openings reaches from -x to x."""
-    inner_mm: float
-    """Along y the openings reach from here ..."""
-    outer_mm: float
-    """... to here, on both sides."""
-    small_mm: tuple[float, float] = (1.1, 0.91)
-    """What a small pixel takes from the large ones above and below it."""
-    axis: tuple[float, float] = (0.0, 0.0)
-    """Position on the sky whose shadow is centred, arcsec."""
-    leak_mm2: float = 0.0
-    """Area that a large pixel seems to have in full shadow; a small one in proportion."""
-    gains: tuple[float, ...] = (1.0,) * 8
-    """Response of the large pixels."""
-
-
-NOMINAL_MASK = CflMask(593.08, 4.4, 3.45, 10.0)
-"""Drawings of the instrument."""
-SKY_TABLE_MASK = CflMask(597.0, 4.4, 3.45, 10.0, small_mm=(1.05, 0.86))
-"""Reproduces the sky table of the data centre, with its axes swapped (x is -Y_stix, y is X_stix)."""
-FLIGHT_MASK = CflMask(
-    597.06, 4.409, 3.471, 9.986, axis=(-12.94, 41.62), leak_mm2=0.021,
-    gains=(1.0396, 1.0023, 1.0028, 0.9862, 0.9930, 0.9930, 0.9998, 0.9832),
-)  # fmt: skip
-"""Fitted to 767 real flares; leak from 57 others whose background was subtracted."""
-RAW_MASK = replace(FLIGHT_MASK, leak_mm2=0.208)
-"""The same for counts from which no background was subtracted: part of the leak is background."""
-
-IMAGING_AREA_MM2 = 210.0
-"""Open area of the large pixels of the twelve detectors 10, 9, 8, 7, background subtracted (grids as measured: 213)."""
-RAW_IMAGING_AREA_MM2 = 228.93
-"""The same without subtraction, where the background of those detectors adds to the fluence."""
-
-LARGE_PIXEL_MM2 = _COLUMN_MM * _ROW_MM - 1.1 * 0.91 / 2
-
-
-def illuminated_area(x: ArrayLike, y: ArrayLike, *, mask: CflMask = FLIGHT_MASK) -> FloatArray:
-    """Lit area of the 12 pixels for a source at (x, y) in the STIX imaging frame.
-
-    Exact overlap of rectangles: openings, pixels, and the small pixels cut out of the large ones.
-
-    Parameters
-    ----------
-    x, y
-        arcsec, any shapes that broadcast.
-
-    Returns
-    -------
-    (..., 12) mm²; 0 to 3 top, 4 to 7 bottom, 8 to 11 small pixels. Without leak and response.
-    """
-    shift_x = mask.separation_mm * np.tan((np.asarray(x, dtype=np.float64) - mask.axis[0]) * _ARCSEC)[..., None]
-    shift_y = -mask.separation_mm * np.tan((np.asarray(y, dtype=np.float64) - mask.axis[1]) * _ARCSEC)[..., None]
-    shift_x, shift_y = np.broadcast_arrays(shift_x, shift_y)
-    left, right = shift_x - mask.half_width_mm, shift_x + mask.half_width_mm
-    small_width, small_height = mask.small_mm
-    wide = _overlap(_COLUMNS, _COLUMNS + _COLUMN_MM, left, right)
-    narrow = _overlap(_SMALL - small_width / 2, _SMALL + small_width / 2, left, right)
-    areas = np.zeros((*shift_x.shape[:-1], 12))
-    for low, high in ((mask.inner_mm, mask.outer_mm), (-mask.outer_mm, -mask.inner_mm)):
-        below, above = shift_y + low, shift_y + high
-        small_top = narrow * _overlap(0.0, small_height / 2, below, above)
-        small_bottom = narrow * _overlap(-small_height / 2, 0.0, below, above)
-        areas[..., :4] += wide * _overlap(0.0, _ROW_MM, below, above) - small_top
-        areas[..., 4:8] += wide * _overlap(-_ROW_MM, 0.0, below, above) - small_bottom
-        areas[..., 8:] += small_top + small_bottom
-    return areas
-
-
-def expected_area(x: ArrayLike, y: ArrayLike, *, mask: CflMask = FLIGHT_MASK, n_pixels: int = 12) -> FloatArray:
-    """Counts per fluence of every pixel: lit area with leak and response, mm²."""
-    lit = illuminated_area(x, y, mask=mask)
-    small = mask.leak_mm2 * mask.small_mm[0] * mask.small_mm[1] / LARGE_PIXEL_MM2
-    leak = np.r_[np.full(8, mask.leak_mm2), np.full(4, small)]
-    gains = np.r_[mask.gains, np.ones(4)]
-    return np.asarray(((lit + leak) * gains)[..., :n_pixels])
-
-
-def _overlap(a: FloatArray | float, b: FloatArray | float, c: FloatArray, d: FloatArray) -> FloatArray:
-    return np.asarray(np.clip(np.minimum(b, d) - np.maximum(a, c), 0.0, None))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,72 +89,6 @@ class CflPosterior:
     """Densities on the contours that enclose 1, 2 and 3 sigma."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CflCounts:
-    """What one flare left on the coarse flare locator, ready for `locate_cfl`."""
-
-    counts: FloatArray
-    """(12,) live time corrected, background subtracted; (8,) where the small pixels were not sent."""
-    variance: FloatArray
-    fluence: float
-    """Counts per mm² of open area, from the twelve imaging detectors of the coarsest grids."""
-    mask: CflMask
-    """Mask to use: `RAW_MASK` if no background was subtracted."""
-
-
-def cfl_counts(
-    pixels: xr.Dataset,
-    time_range: TimeRange | str,
-    energy_range: tuple[float, float] = (6.0, 10.0),
-    background: xr.Dataset | None = None,
-) -> CflCounts:
-    """Counts of the coarse flare locator and fluence of one interval, from a Dataset of the product `sci_pixels`.
-
-    Whole bins that cover the ranges. The background is scaled by the live times; weak flares need one.
-
-    Raises
-    ------
-    ImagingError
-        If the data do not cover the ranges.
-    """
-    span = TimeRange.parse(time_range) if isinstance(time_range, str) else time_range
-    (first, stop) = covering_time_bins(pixels, [span])[0]
-    net, spread, live = _detector_counts(pixels.isel(time=slice(first, stop)), energy_range)
-    n_pixels = 12 if net[CFL_INDEX, 8:].any() else 8
-    if background is not None:
-        quiet, quiet_spread, quiet_live = _detector_counts(background, energy_range)
-        ratio = (live / quiet_live)[:, None]
-        net, spread = net - ratio * quiet, spread + ratio**2 * quiet_spread
-    seconds = float(pixels["timedel"].to_numpy()[first:stop].sum())
-    fraction = live / seconds
-    imaging = subcollimators(*LOCATION_RESOLUTIONS)
-    area, mask = (RAW_IMAGING_AREA_MM2, RAW_MASK) if background is None else (IMAGING_AREA_MM2, FLIGHT_MASK)
-    fluence = float((net[imaging, :8].sum(axis=1) / fraction[imaging]).sum()) / area
-    return CflCounts(
-        net[CFL_INDEX, :n_pixels] / fraction[CFL_INDEX],
-        spread[CFL_INDEX, :n_pixels] / fraction[CFL_INDEX] ** 2,
-        fluence,
-        mask,
-    )
-
-
-def _detector_counts(
-    pixels: xr.Dataset, energy_range: tuple[float, float]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Counts and their variance (detector, pixel) summed over time and energy, and live seconds (detector,)."""
-    low, high = covering_energy_bins(pixels, *energy_range)
-    seconds = pixels["timedel"].to_numpy()
-    live = (live_fraction(pixels["triggers"].to_numpy(), seconds[:, None]) * seconds[:, None]).sum(axis=0)
-    counts = pixels["counts"].to_numpy()[:, low:high]
-    error = np.zeros(counts.shape)
-    for skm in np.unique(pixels["counts_skm"].to_numpy()):
-        rows = pixels["counts_skm"].to_numpy() == skm
-        s, k, m = (int(part) for part in unpack_skm(skm))
-        error[rows] = variance(counts[rows], (s, k, m))
-    total = counts.sum(axis=(0, 1), dtype=np.float64)
-    return total, total + error.sum(axis=(0, 1)), per_detector(live)
-
-
 def locate_cfl(
     counts: ArrayLike,
     fluence: ArrayLike,
@@ -269,7 +105,7 @@ def locate_cfl(
     counts
         (flare, 8) large or (flare, 12) all pixels, background subtracted; values below 0 count as 0.
     fluence
-        (flare,) counts per mm² of open area, from `cfl_fluence`.
+        (flare,) counts per mm² of open area, from `cfl_counts`.
     rsun_arcsec
         Apparent radius of the Sun, one or one per flare.
     variance
@@ -299,7 +135,7 @@ def locate_cfl(
             results[block, :8] = [_conclude(posterior) for posterior in posteriors]
             results[block, 8] = _least_chi2(some, posteriors, reach, mask)
     x, y, sigma_x, sigma_y, correlation, second, part, far, chi2 = results.T
-    return CflLocations(x, y, sigma_x, sigma_y, correlation, chi2, second, part, far >= AMBIGUOUS_PROBABILITY)
+    return CflLocations(x, y, sigma_x, sigma_y, correlation, chi2, second, part, far >= _AMBIGUOUS_PROBABILITY)
 
 
 def cfl_posterior(
@@ -320,7 +156,7 @@ def cfl_posterior(
     density[search.inside] = parts.weight
     ordered: FloatArray = np.sort(density.ravel())[::-1]
     enclosed = np.cumsum(ordered)
-    first, second, third = (float(ordered[min(int(np.searchsorted(enclosed, p)), ordered.size - 1)]) for p in CREDIBLE)
+    first, second, third = (float(ordered[min(int(np.searchsorted(enclosed, p)), ordered.size - 1)]) for p in _CREDIBLE)
     return CflPosterior(search.axis + center[0], search.axis + center[1], density, (first, second, third))
 
 
@@ -409,8 +245,8 @@ class _Search(NamedTuple):
 @lru_cache(maxsize=2)
 def _search(rsun: float, center: tuple[float, float], mask: CflMask, n_pixels: int) -> _Search:
     step = min(rsun / _STEPS_RSUN, _LARGEST_STEP)
-    axis = _axis(DISK_RSUN * rsun, step)
-    inside = np.hypot(axis, axis[:, None]) <= DISK_RSUN * rsun
+    axis = _axis(_DISK_RSUN * rsun, step)
+    inside = np.hypot(axis, axis[:, None]) <= _DISK_RSUN * rsun
     rows, columns = np.nonzero(inside)
     x, y = axis[columns] + center[0], axis[rows] + center[1]
     coarse = _axis(rsun, rsun / _SECOND_STEPS_RSUN)
@@ -495,5 +331,5 @@ def _conclude(posterior: _Parts) -> tuple[float, ...]:
     dx, dy = posterior.x - x, posterior.y - y
     sigma_x, sigma_y = float(np.sqrt(weight @ dx**2)), float(np.sqrt(weight @ dy**2))
     correlation = float(weight @ (dx * dy)) / (sigma_x * sigma_y) if sigma_x * sigma_y > 0 else 0.0
-    far = float(weight[np.hypot(dx, dy) > FAR_ARCSEC].sum())
+    far = float(weight[np.hypot(dx, dy) > _FAR_ARCSEC].sum())
     return x, y, sigma_x, sigma_y, correlation, posterior.second_probability, posterior.second_part, far

@@ -30,7 +30,7 @@ from stixflow.instrument import (
     per_detector,
 )
 from stixflow.instrument.elut import elut_key
-from stixflow.telemetry.compression import unpack_skm, variance
+from stixflow.telemetry.compression import packed_variance
 from stixflow.time import TimeRange, iso
 
 ElutMode = Literal["power_law", "linear", "stixpy"]
@@ -397,24 +397,14 @@ def _refuse(
 
 def _count_variance(counts: NDArray[Any], skm: NDArray[np.uint16]) -> FloatArray:
     """Poisson plus compression variance; time on the first axis."""
-    return np.asarray(counts + _compression_variance(counts, skm))
-
-
-def _compression_variance(values: NDArray[Any], skm: NDArray[np.uint16]) -> FloatArray:
-    """Variance from compression; the scheme may change along the first axis."""
-    result = np.zeros(values.shape)
-    for packed in np.unique(skm):
-        s, k, m = (int(part) for part in unpack_skm(packed))
-        chosen = skm == packed
-        result[chosen] = variance(values[chosen], (s, k, m))
-    return result
+    return np.asarray(counts + packed_variance(counts, skm))
 
 
 def _live_times(pixels: xr.Dataset, pieces: _Pieces, detectors: IntArray) -> tuple[FloatArray, FloatArray]:
     """Live time of every interval and its relative variance, (interval, detector)."""
     triggers = pixels["triggers"].to_numpy()[pieces.span]
     duration = pixels["timedel"].to_numpy()[pieces.span, None]
-    compression = np.sqrt(_compression_variance(triggers, pixels["triggers_skm"].to_numpy()[pieces.span]))
+    compression = np.sqrt(packed_variance(triggers, pixels["triggers_skm"].to_numpy()[pieces.span]))
     live = pieces.sum(live_fraction(triggers, duration) * duration)
     error = pieces.sum((live_fraction_error(triggers, compression, duration) * duration) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.errors import UsageError
-from stixflow.telemetry.compression import SCALED, Scheme, compress, decompress, unpack_skm
+from stixflow.telemetry.compression import SCALED, Scheme, compress, decompress, scheme_of, unpack_skm
 from stixflow.time import TICKS_PER_SECOND
 
 Columns = dict[str, NDArray[Any]]
@@ -86,8 +86,7 @@ def codes_of(values: NDArray[Any], skm: NDArray[Any], name: str, quantise: bool)
     codes = np.empty(values.shape, dtype=np.uint8)
     for packed in np.unique(skm):
         rows = slice(None) if (skm == packed).all() else np.flatnonzero(skm == packed)
-        s, k, m = (int(part) for part in unpack_skm(packed))
-        codes[rows] = _compressed(values[rows], (s, k, m), name, quantise)
+        codes[rows] = _compressed(values[rows], scheme_of(int(packed)), name, quantise)
     return codes
 
 

@@ -39,6 +39,12 @@ def unpack_skm(skm: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8], ND
     return s.astype(np.uint8), k.astype(np.uint8), m.astype(np.uint8)
 
 
+def scheme_of(packed: int) -> Scheme:
+    """Scheme of one packed number, as `unpack_skm`."""
+    s, k, m = unpack_skm(packed)
+    return int(s), int(k), int(m)
+
+
 def is_raw(scheme: Scheme) -> bool:
     """Tell whether numbers of this scheme are stored as they are: not compressed, or scaled linearly."""
     return scheme in (RAW, SCALED)
@@ -190,6 +196,24 @@ def variance(values: ArrayLike, scheme: Scheme) -> NDArray[np.float64]:
     return np.asarray(np.where(lost > 0, (np.exp2(2.0 * lost) + 2.0) / 12.0, 0.0))
 
 
+def packed_variance(values: ArrayLike, skm: ArrayLike) -> NDArray[np.float64]:
+    """Variance that compression added, where the scheme changes.
+
+    Parameters
+    ----------
+    values
+        Decompressed numbers, any shape.
+    skm
+        Packed schemes (`pack_skm`) along the first axes of `values`.
+    """
+    value, packed = np.asarray(values), np.asarray(skm)
+    result = np.zeros(value.shape)
+    for one in np.unique(packed).tolist():
+        rows = packed == one
+        result[rows] = variance(value[rows], scheme_of(one))
+    return result
+
+
 def error(values: ArrayLike, skm: ArrayLike) -> NDArray[np.float32]:
     """Compression error (one sigma) of decompressed `values`, as the `*_comp_err` columns of the public files.
 
@@ -201,12 +225,7 @@ def error(values: ArrayLike, skm: ArrayLike) -> NDArray[np.float32]:
         Packed schemes (`pack_skm`), broadcast against `values`.
     """
     value, packed = np.broadcast_arrays(np.asarray(values), np.asarray(skm, dtype=np.uint16))
-    result = np.zeros(value.shape, dtype=np.float32)
-    for one in np.unique(packed):
-        rows = packed == one
-        s, k, m = (int(part) for part in unpack_skm(one))
-        result[rows] = np.sqrt(variance(value[rows], (s, k, m)))
-    return result
+    return np.asarray(np.sqrt(packed_variance(value, packed)), dtype=np.float32)
 
 
 def join_count_bytes(number: NDArray[Any], data: NDArray[np.uint8]) -> NDArray[np.uint32]:

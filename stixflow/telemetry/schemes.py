@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stixflow.telemetry.compression import Scheme, decompress, dtype_of, pack_skm, unpack_skm
+from stixflow.telemetry.compression import Scheme, decompress, dtype_of, pack_skm, scheme_of, unpack_skm
 from stixflow.telemetry.fields import Column
 from stixflow.telemetry.layouts import layouts
 from stixflow.telemetry.structure import Layout
@@ -60,15 +60,10 @@ def decompress_packets(raw: NDArray[np.uint8], packed: NDArray[np.uint16], bound
         return _looked_up(raw, packed, np.diff(bounds))
     first = np.concatenate([[0], change]) if packed.size else change
     edges = bounds[np.append(first, packed.size)].tolist()
-    schemes = [_scheme(one) for one in packed[first].tolist()]
+    schemes = [scheme_of(one) for one in packed[first].tolist()]
     if len(schemes) == 1:
         return decompress(raw, schemes[0])
     return _mixed(raw, schemes, edges)
-
-
-def _scheme(packed: int) -> Scheme:
-    s, k, m = unpack_skm(packed)
-    return int(s), int(k), int(m)
 
 
 def _mixed(raw: NDArray[np.uint8], schemes: Sequence[Scheme], edges: Sequence[int]) -> Column:
@@ -82,7 +77,7 @@ def _mixed(raw: NDArray[np.uint8], schemes: Sequence[Scheme], edges: Sequence[in
 def _looked_up(raw: NDArray[np.uint8], packed: NDArray[np.uint16], rows: NDArray[np.int64]) -> Column:
     """Decompress packets whose schemes change all the time, all in one table; `rows` of each packet."""
     found, position = np.unique(packed, return_inverse=True)
-    schemes = [_scheme(one) for one in found.tolist()]
+    schemes = [scheme_of(one) for one in found.tolist()]
     dtype = _mixed_dtype(raw, schemes)
     codes = np.arange(256, dtype=np.uint8)
     with np.errstate(over="ignore"):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from stixflow.instrument import energy_edges
 from stixflow.telemetry import Records
 from stixflow.telemetry.bin_times import TICKS_PER_TENTH
-from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, unpack_skm, unscale_triggers
+from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, scheme_of, unscale_triggers
 from stixflow.telemetry.runs import gather_rows
 from stixflow.time import TICKS_PER_SECOND, Clock
 
@@ -58,11 +58,6 @@ def cube_values(records: Records, name: str) -> NDArray[Any]:
     present = np.unique(records.skm(name)).tolist()
     widest = np.result_type(np.uint32, *[dtype_of(scheme_of(packed)) for packed in present])
     return values.astype(np.uint64 if widest.itemsize == 8 else np.uint32, copy=False)
-
-
-def scheme_of(packed: int) -> tuple[int, int, int]:
-    s, k, m = unpack_skm(packed)
-    return int(s), int(k), int(m)
 
 
 def trigger_values(
