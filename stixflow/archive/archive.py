@@ -15,7 +15,7 @@ from stixflow.archive.entries import Partition
 from stixflow.archive.filters import FlareFilters, RequestFilters, select_flares, select_requests
 from stixflow.archive.frames import calibrations_frame, frame_of, products_of, requests_frame
 from stixflow.archive.layout import CATALOG_NAME, join_url
-from stixflow.archive.mapping import read_map
+from stixflow.archive.maps import read_map
 from stixflow.archive.moments import at_moment
 from stixflow.archive.opening import open_calibration, open_request, open_span
 from stixflow.archive.verifying import lost_stores, verify_stores

@@ -61,7 +61,7 @@ def select_requests(requests: pd.DataFrame, **filters: Unpack[RequestFilters]) -
     return _select(requests, _REQUEST_RULES, filters)
 
 
-def class_flux(name: str) -> float:
+def _flux_of(name: str) -> float:
     """Return the flux in W m-2 from which on a flare has a GOES class, as ``C4.2``, ``M`` or ``X10``.
 
     Raises
@@ -92,7 +92,7 @@ def _is_of_class(flares: pd.DataFrame, wanted: str | tuple[str | None, str | Non
     low, high = (wanted, None) if isinstance(wanted, str) else wanted
     # As the operational list does, a class is made of two digits of the flux.
     flux = _numbers(flares, "goes_flux").map(lambda value: float(f"{value:.1e}"))
-    return _inside(flux, (None if low is None else class_flux(low), None if high is None else class_flux(high)))
+    return _inside(flux, (None if low is None else _flux_of(low), None if high is None else _flux_of(high)))
 
 
 def _has_energies(requests: pd.DataFrame, wanted: tuple[float, float]) -> _Kept:

@@ -28,7 +28,6 @@ from stixflow.errors import UsageError
 if TYPE_CHECKING:
     from stixflow.archive.archive import Archive
 
-GRACE_DAYS = 7.0
 _ROOMS = frozenset({*PRODUCTS, "packets", "quarantine", "images", DERIVED})
 """Folders of the root that are the archive's own; nothing else is ever touched."""
 _BATCH = 200
@@ -49,7 +48,7 @@ class Collected:
     """Runs that are going on, for which nothing was removed."""
 
 
-def collect(archive: Archive, *, grace_days: float = GRACE_DAYS, dry_run: bool = False) -> Collected:
+def collect(archive: Archive, *, grace_days: float = 7.0, dry_run: bool = False) -> Collected:
     """Mark what nothing points to, and remove what was marked longer than the grace time ago.
 
     Parameters

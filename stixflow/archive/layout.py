@@ -22,6 +22,12 @@ def day_key(day: date) -> str:
     return day.isoformat()
 
 
+def is_day_key(key: str) -> bool:
+    """Tell whether a key is that of a day's partition."""
+    year, dash, rest = key.partition("-")
+    return len(key) == 10 and len(year) == 4 and bool(dash) and rest[2:3] == "-"
+
+
 def request_key(request_id: int, seq_control: int | None) -> str:
     """Return the key of a request's partition, ``2211090305-54678``."""
     return f"{int(request_id)}-{0 if seq_control is None else int(seq_control)}"

@@ -19,7 +19,7 @@ from stixflow.archive.layout import DERIVED
 from stixflow.cubes.model import DATA_MODEL_VERSION, Layout
 from stixflow.cubes.store import which_are_there
 
-JOINED = ("ql_lightcurve", "ql_background", "ephemeris")
+_JOINED = ("ql_lightcurve", "ql_background", "ephemeris")
 """Products that are asked for by the year."""
 LAYOUT = Layout(chunks={})
 """One object a variable: a month of light curves is 13 MB, 2 MB in the store."""
@@ -44,7 +44,7 @@ class Month:
         return f"{self.product} {self.month}"
 
 
-def months_of(partitions: Iterable[Partition]) -> list[Month]:
+def _months_of(partitions: Iterable[Partition]) -> list[Month]:
     """Group day partitions, sorted by time, by product and month."""
     ordered = sorted(partitions, key=lambda item: (item.product, item.day))
     groups = groupby(ordered, key=lambda item: (item.product, np.datetime64(item.day, "M")))
@@ -59,14 +59,14 @@ def _month(product: str, month: np.datetime64, days: Sequence[Partition]) -> Mon
     return Month(product, month, tuple(days), path)
 
 
-def worth_joining(month: Month) -> bool:
+def _worth_joining(month: Month) -> bool:
     """Tell whether a month has days enough, and days that can be joined."""
     return len(month.days) >= _FEWEST_DAYS and len({(day.axes, day.structure) for day in month.days}) == 1
 
 
 def stale_months(catalog: Catalog, root: str) -> list[Month]:
     """Return the months whose joined store is not that of the days published now, or is lost."""
-    months = [month for month in months_of(catalog.partitions(JOINED)) if worth_joining(month)]
+    months = [month for month in _months_of(catalog.partitions(_JOINED)) if _worth_joining(month)]
     done = catalog.done(DERIVED)
     there = which_are_there(root, [month.path for month in months])
     return [
@@ -88,12 +88,12 @@ def is_refused(kept: str) -> bool:
 
 def stores_of(catalog: Catalog, root: str, found: Sequence[Partition]) -> list[tuple[str, str | None]]:
     """Return path and digest of the fewest stores that hold these partitions: joined months where there are any."""
-    if len(found) < _FEWEST_DAYS or found[0].product not in JOINED:
+    if len(found) < _FEWEST_DAYS or found[0].product not in _JOINED:
         return [(item.path, item.digest) for item in found]
     whole = _whole_months(catalog, found)
     there = which_are_there(root, [month.path for month in whole.values()])
     stores: list[tuple[str, str | None]] = []
-    for part in months_of(found):
+    for part in _months_of(found):
         month = whole[part.month]
         if month.path in there and len(part.days) >= _FEWEST_DAYS:
             stores.append((month.path, None))
@@ -108,7 +108,7 @@ def _whole_months(catalog: Catalog, found: Sequence[Partition]) -> dict[np.datet
     first, last = (np.datetime64(item.day, "M") for item in (found[0], found[-1]))
     around = catalog.partitions(found[0].product, start=first, stop=last + 1)
     days = known | {item.key: item for item in around if item.key not in known and first <= _of(item) <= last}
-    return {month.month: month for month in months_of(days.values())}
+    return {month.month: month for month in _months_of(days.values())}
 
 
 def _of(item: Partition) -> np.datetime64:

@@ -35,13 +35,13 @@ def to_table(frame: pd.DataFrame) -> QTable:
 
     table = QTable()
     for name in map(str, frame.columns):
-        table[name] = _column(frame[name], unit_of(name))
+        table[name] = _column(frame[name], _unit_of(name))
         model = _flare_column(name)
         table[name].info.description = model.description if model else ""
     return table
 
 
-def unit_of(name: str) -> str:
+def _unit_of(name: str) -> str:
     """Return the unit of a column as astropy writes it; empty for one without."""
     model = _flare_column(name)
     if model is not None:

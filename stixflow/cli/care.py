@@ -73,7 +73,8 @@ def _gc(options: argparse.Namespace) -> int:
 
 
 def _catalog(options: argparse.Namespace) -> int:
-    from stixflow.archive.listing import list_table, write_table
+    from stixflow.archive.formats import write_table
+    from stixflow.archive.listing import list_table
 
     frame = list_table(open_named(options), options.table, options.start, options.stop)
     kind = "json" if options.json else options.format

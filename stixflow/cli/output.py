@@ -34,7 +34,7 @@ def emit_frame(options: argparse.Namespace, name: str, frame: Any, columns: Sequ
         emit(options, payload, str)
         return
     shown = [column for column in columns if column in frame.columns]
-    from stixflow.archive.listing import for_people
+    from stixflow.archive.formats import for_people
 
     sys.stdout.write((for_people(frame[shown]).to_string(index=False) if len(frame) else f"no {name}") + "\n")
 
