@@ -11,11 +11,11 @@ from typing import Any
 
 from flows import deployments, serve
 from flows.environment import prepare
-from stixflow.cli.options import Parser, command, science_of
+from stixflow.cli.options import Parser, command, engine_of, science_of
 from stixflow.cli.output import emit
 from stixflow.cli.serving import add_serve, add_site
 from stixflow.errors import StixflowError, UsageError
-from stixflow.settings import Settings, load_settings
+from stixflow.settings import load_settings
 
 _ABOUT = """\
 Runs a mission unattended: deliveries are taken in, cubes, flares and images kept up to date, the archive looked after.
@@ -59,8 +59,8 @@ def run_serve(options: argparse.Namespace) -> int:
 
 def site_of(options: argparse.Namespace) -> deployments.Site:
     """Join options, environment and settings file to what the flows are told, with whole paths."""
-    named = ("archive", "catalog", "inbox", "settle_seconds", "workers", "cluster", "scheduler", "memory_limit")
-    settings = load_settings(serial=options.serial or None, **{name: getattr(options, name, None) for name in named})
+    named = ("archive", "catalog", "inbox", "settle_seconds")
+    settings = load_settings(**{name: getattr(options, name, None) for name in named})
     site = deployments.Site(
         archive=_whole(settings.archive),
         catalog=settings.catalog,
@@ -68,7 +68,7 @@ def site_of(options: argparse.Namespace) -> deployments.Site:
         settle_seconds=settings.settle_seconds,
         previews=options.previews and _whole(options.previews),
         exports=options.exports and _whole(options.exports),
-        engine=_engine(settings),
+        engine=_engine(options),
         science=science_of(options).model_dump(mode="json", exclude={"redate"}),
         schedules={**settings.schedules, **dict(_named_schedule(text) for text in options.schedule)},
         name=options.name,
@@ -77,14 +77,10 @@ def site_of(options: argparse.Namespace) -> deployments.Site:
     return site
 
 
-def _engine(settings: Settings) -> dict[str, Any]:
-    return {
-        "serial": settings.serial,
-        "workers": settings.workers or None,
-        "cluster": _whole(settings.cluster) if settings.cluster.endswith(".toml") else settings.cluster,
-        "scheduler": settings.scheduler,
-        "memory_limit": settings.memory_limit,
-    }
+def _engine(options: argparse.Namespace) -> dict[str, Any]:
+    told = engine_of(options)
+    del told["report"]  # of one run; flows run again and again
+    return told | ({"cluster": _whole(told["cluster"])} if told["cluster"].endswith(".toml") else {})
 
 
 def _whole(place: str) -> str:

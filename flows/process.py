@@ -6,15 +6,14 @@ catalog of the archive is the record of what was done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flows.environment import prepare
 from stixflow import compute, stages
+from stixflow.stages.run import Progress
 from stixflow.stages.science import USUAL, Science
-
-Progress = Callable[[str, int, int], None]
 
 
 def run_process(

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from stixflow.archive import Archive
     from stixflow.previews import Mark, Picture
     from stixflow.simulate import FlareModel
-
-Progress = Callable[[str, int, int], None]
+    from stixflow.stages.run import Progress
 
 DAY = date(2022, 6, 15)
 _MATCH = np.timedelta64(120, "s")

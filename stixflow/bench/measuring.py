@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stixflow.compute.processes import core_count
 from stixflow.provenance import record
 
 FORMAT = 1
@@ -53,7 +54,7 @@ def measure(call: Callable[[], object], *, repetitions: int = 5, warm: bool = Tr
 def machine() -> dict[str, Any]:
     """Return the kind of machine, without a word about which one it is."""
     return {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": core_count(),
         "model": _model(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",

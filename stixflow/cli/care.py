@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stixflow.cli.options import add_archive, archive_place, command, open_named
+from stixflow.cli.options import add_archive, add_span, archive_place, command, open_named
 from stixflow.cli.output import emit
 from stixflow.cli.reprocessing import add_switching
 
@@ -173,8 +173,7 @@ def add_catalog(commands: Any) -> None:
     )
     tables = ("files", "packets", "products", "flares", "images", "requests", "quarantine", "runs")
     parser.add_argument("table", choices=tables)
-    parser.add_argument("--start", help="first time, UTC")
-    parser.add_argument("--stop", help="time after the last one, UTC")
+    add_span(parser, since="all there is")
     formats = ("table", "csv", "json", "fits", "parquet")
     parser.add_argument("--format", choices=formats, default="table", help="default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="where to write it; needed for fits and parquet")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stixflow.cli.options import add_archive, archive_place, command, natural
+from stixflow.cli.options import add_archive, add_span, archive_place, command, natural
 from stixflow.cli.output import emit
 
 _PRODUCTS = (
@@ -50,8 +50,7 @@ def add_export(commands: Any) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--product", help=f"one of {', '.join(_PRODUCTS)}")
     what.add_argument("--request", type=natural, metavar="ID", help="every answer to a science data request")
-    parser.add_argument("--start", help="first time, UTC (default: all there is)")
-    parser.add_argument("--stop", help="time after the last one, UTC")
+    add_span(parser, since="all there is")
     parser.add_argument("--output", required=True, help="folder for the files")
     parser.add_argument("--version", default="V02", help="what the files call their version (default: %(default)s)")
     parser.add_argument("--gzip", action="store_true", help="write .fits.gz")

@@ -275,6 +275,12 @@ def month(text: str) -> tuple[str, str]:
     return f"{text}-01", f"{year + number // 12}-{number % 12 + 1:02}-01"
 
 
+def add_span(parser: argparse.ArgumentParser, *, since: str) -> None:
+    """Add a span of time; `since` says from when on where none is given."""
+    parser.add_argument("--start", help=f"first time, UTC (default: {since})")
+    parser.add_argument("--stop", help="time after the last one, UTC")
+
+
 def span(options: argparse.Namespace) -> tuple[str, str]:
     """Return the span of time that the options name, or one that holds everything."""
     if named := getattr(options, "month", None):

@@ -12,6 +12,7 @@ from stixflow.cli.options import (
     add_archive,
     add_method,
     add_pixel_source,
+    add_span,
     check_pixel_source,
     command,
     energy_range,
@@ -180,8 +181,7 @@ def add_flares(commands: Any) -> None:
         "  stixflow flares --archive archive --month 2024-09 --output september.fits --layout official",
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="light curves to search, in place of an archive")
-    parser.add_argument("--start", help="first time, UTC (default: the first flare)")
-    parser.add_argument("--stop", help="time after the last one, UTC")
+    add_span(parser, since="the first flare")
     parser.add_argument("--detect", action="store_true", help="detect again first, on days whose light curve is new")
     add_method(parser)
     parser.add_argument("--month", type=month, metavar="YYYY-MM", help="only flares that peak in this month")

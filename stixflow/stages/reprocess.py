@@ -7,7 +7,6 @@ packets. So the same command goes on after a crash, builds nothing twice, and ta
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,11 +27,13 @@ from stixflow.archive.releases import (
 )
 from stixflow.archive.turns import take_turn
 from stixflow.compute import Pool, Serial
+from stixflow.compute.processes import core_count
 from stixflow.cubes.files import open_files
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import PublishConflict, UsageError
 from stixflow.provenance import code_version
 from stixflow.stages import estimate
+from stixflow.stages.care import CURRENT
 from stixflow.stages.cubes import NOTHING_INSIDE, build_cubes, is_made_by, packets_digest, stale_partitions
 from stixflow.stages.flares import find_flares, plan_days
 from stixflow.stages.images import METHODS, make_images, plan_images
@@ -47,7 +48,6 @@ STAGES = ("begin", "cubes", "flares", "images", "validate", "switch")
 
 _ROUNDS = 5
 """How often what came in the meantime is taken in before a switch, until that is given up."""
-_CURRENT = "current"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Reprocessing:
     """Day after the last one."""
     products: tuple[str, ...] = ()
     """Products, ``flares`` and ``images``; by default all of them. What follows from them is made again too."""
-    against: str = _CURRENT
+    against: str = CURRENT
     """What the release is validated against: what readers see, or another release."""
     gates: Gates = field(default_factory=Gates)
     accept: str = ""
@@ -142,7 +142,7 @@ class Reprocess:
         """Compare the release with what it shall replace, and keep the report with it and below the root."""
         join_months(self.run)
         asked = self.asked
-        against = self.present if asked.against == _CURRENT else open_archive(**self.place, release=asked.against)
+        against = self.present if asked.against == CURRENT else open_archive(**self.place, release=asked.against)
         self.validation = validate(
             against.catalog,
             self.run.archive.catalog,
@@ -350,7 +350,7 @@ def plan_reprocess(
         if not exists
         else len(pinned.catalog.partitions()),
         "parts": [part.as_row() for part in parts if part.items],
-        "total": estimate.total(parts, rates, workers or _cores()) | {"free_bytes": _free_bytes(root)},
+        "total": estimate.total(parts, rates, workers or core_count()) | {"free_bytes": _free_bytes(root)},
         "left_out": _left_out(present),
     }
 
@@ -401,10 +401,6 @@ def _left_out(present: Archive) -> dict[str, int]:
 def _free_bytes(root: str) -> int | None:
     """Return the room on the disc of an archive; None in a bucket."""
     return None if "://" in root else shutil.disk_usage(root).free
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # Releases ---------------------------------------------------------------------------------------------------------
