@@ -142,17 +142,7 @@ def _image(
     within: TimeRange,
     skipped: Sequence[tuple[Selection, str]] = (),
 ) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "background": inputs.background, "ephemeris": inputs.ephemeris, "methods": wanted.methods,
-        "size": wanted.size, "pixel": wanted.pixel, "realisations": wanted.realisations,
-    }  # fmt: skip
-    if wanted.demand:
-        options |= wanted.demand
-        flare = image_flare(inputs.pixels, wanted.energy_ranges, within=within, **options)
-        source, left_out = flare.source, [*skipped, *flare.left_out]
-    else:
-        source = image_source(inputs.pixels, selections, **options)
-        left_out = [*skipped, *source.dropped]
+    source, left_out = _reconstruct(inputs, wanted, selections, within)
     images = [
         _write(source, number, index, inputs, wanted.output)
         for number, stack in enumerate(source.images)
@@ -178,9 +168,26 @@ def _image(
         "cubes": cubes,
         "earth_views": views,
         "left_out": [
-            {"time_range": str(when), "energy_keV": list(band), "reason": reason} for (when, band), reason in left_out
+            {"time_range": str(when), "energy_keV": list(band), "reason": reason}
+            for (when, band), reason in [*skipped, *left_out]
         ],
     }
+
+
+def _reconstruct(
+    inputs: _Inputs, wanted: MapsWanted, selections: Sequence[Selection], within: TimeRange
+) -> tuple[SourceImages, Sequence[tuple[Selection, str]]]:
+    """Return the images of a source and what of it could not be imaged, with why."""
+    options: dict[str, Any] = {
+        "background": inputs.background, "ephemeris": inputs.ephemeris, "methods": wanted.methods,
+        "size": wanted.size, "pixel": wanted.pixel, "realisations": wanted.realisations,
+    }  # fmt: skip
+    if wanted.demand:
+        options |= wanted.demand
+        flare = image_flare(inputs.pixels, wanted.energy_ranges, within=within, **options)
+        return flare.source, flare.left_out
+    source = image_source(inputs.pixels, selections, **options)
+    return source, source.dropped
 
 
 def read_pixels(path: Path) -> xr.Dataset:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from stixflow.compute.arrival import wait_for_worker
 from stixflow.compute.processes import scheduler_environment, worker_environment
 from stixflow.compute.profiles import KubernetesProfile, not_installed, parse_memory
+
+_DASHBOARD = "http-dashboard"
+_SCHEDULER_PORTS = {"tcp-comm": 8786, _DASHBOARD: 8787}
 
 
 @contextmanager
@@ -31,79 +34,84 @@ def open_kubernetes(profile: KubernetesProfile) -> Iterator[Any]:
 
 def kubernetes_spec(profile: KubernetesProfile) -> dict[str, Any]:
     """Return the `DaskCluster` resource that the Dask operator makes into pods."""
-    labels = {"dask.org/cluster-name": profile.name, "dask.org/component": "scheduler"}
-    ports = {"tcp-comm": 8786, "http-dashboard": 8787}
-    scheduler = _container(
-        profile,
-        "scheduler",
-        ["dask", "scheduler", "--host", "0.0.0.0"],
-        memory=profile.scheduler_memory,
-        environment=scheduler_environment(profile.wait_seconds),
-    )
-    scheduler["ports"] = [_port(name, number) for name, number in ports.items()]
-    scheduler |= _probes("http-dashboard")
-    worker = _container(
-        profile,
-        "worker",
-        [
-            *("dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1"),
-            *("--memory-limit", str(parse_memory(profile.memory))),
-            *("--dashboard", "--dashboard-address", "8788", "--death-timeout", "120"),
-        ],
-        memory=profile.memory,
-        environment=worker_environment(),
-    )
-    worker["ports"] = [_port("http-dashboard", 8788)]
-    worker |= _probes("http-dashboard")
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
         "metadata": {"name": profile.name},
         "spec": {
             "idleTimeout": profile.idle_seconds,
-            "worker": {"replicas": profile.workers, "spec": _pod(profile, worker)},
-            "scheduler": {
-                "spec": _pod(profile, scheduler),
-                "service": {
-                    "type": "ClusterIP",
-                    "selector": labels,
-                    "ports": [
-                        {"name": name, "protocol": "TCP", "port": number, "targetPort": name}
-                        for name, number in ports.items()
-                    ],
-                },
-            },
+            "worker": {"replicas": profile.workers, "spec": _pod(profile, _worker(profile))},
+            "scheduler": {"spec": _pod(profile, _scheduler(profile)), "service": _service(profile)},
         },
     }
 
 
+def _scheduler(profile: KubernetesProfile) -> dict[str, Any]:
+    return _container(
+        profile,
+        "scheduler",
+        ["dask", "scheduler", "--host", "0.0.0.0"],
+        memory=profile.scheduler_memory,
+        environment=scheduler_environment(profile.wait_seconds),
+        ports=_SCHEDULER_PORTS,
+    )
+
+
+def _worker(profile: KubernetesProfile) -> dict[str, Any]:
+    port = 8788
+    return _container(
+        profile,
+        "worker",
+        [
+            *("dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1"),
+            *("--memory-limit", str(parse_memory(profile.memory))),
+            *("--dashboard", "--dashboard-address", str(port), "--death-timeout", "120"),
+        ],
+        memory=profile.memory,
+        environment=worker_environment(),
+        ports={_DASHBOARD: port},
+    )
+
+
+def _service(profile: KubernetesProfile) -> dict[str, Any]:
+    return {
+        "type": "ClusterIP",
+        "selector": {"dask.org/cluster-name": profile.name, "dask.org/component": "scheduler"},
+        "ports": [
+            {"name": name, "protocol": "TCP", "port": number, "targetPort": name}
+            for name, number in _SCHEDULER_PORTS.items()
+        ],
+    }
+
+
 def _container(
-    profile: KubernetesProfile, name: str, args: list[str], *, memory: str, environment: dict[str, str]
+    profile: KubernetesProfile,
+    name: str,
+    args: list[str],
+    *,
+    memory: str,
+    environment: Mapping[str, str],
+    ports: Mapping[str, int],
 ) -> dict[str, Any]:
     amount = str(parse_memory(memory))
     return {
         "name": name,
         "image": profile.image,
         "args": args,
-        "env": [{"name": key, "value": value} for key, value in (environment | profile.environment).items()],
+        "env": [{"name": key, "value": value} for key, value in {**environment, **profile.environment}.items()],
         "envFrom": [{"secretRef": {"name": secret}} for secret in profile.secrets],
         # Memory that is not there cannot be given back: limit and request are the same.
         "resources": {"requests": {"cpu": profile.cpu, "memory": amount}, "limits": {"memory": amount}},
         "volumeMounts": [{"name": claim, "mountPath": path} for claim, path in profile.volumes.items()],
-    }
-
-
-def _port(name: str, number: int) -> dict[str, Any]:
-    return {"name": name, "containerPort": number, "protocol": "TCP"}
-
-
-def _probes(port: str) -> dict[str, Any]:
-    probe = {"httpGet": {"port": port, "path": "/health"}, "timeoutSeconds": 10}
-    return {
-        "readinessProbe": probe | {"periodSeconds": 5},
+        "ports": [{"name": key, "containerPort": number, "protocol": "TCP"} for key, number in ports.items()],
+        "readinessProbe": _probe(periodSeconds=5),
         # A worker that computes answers late: only what is silent for minutes is started anew.
-        "livenessProbe": probe | {"initialDelaySeconds": 30, "periodSeconds": 30, "failureThreshold": 10},
+        "livenessProbe": _probe(initialDelaySeconds=30, periodSeconds=30, failureThreshold=10),
     }
+
+
+def _probe(**when: int) -> dict[str, Any]:
+    return {"httpGet": {"port": _DASHBOARD, "path": "/health"}, "timeoutSeconds": 10, **when}
 
 
 def _pod(profile: KubernetesProfile, container: dict[str, Any]) -> dict[str, Any]:
