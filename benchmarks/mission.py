@@ -79,7 +79,11 @@ def run(folder: Path, days: int, few: int, catalog: Path, size: Size) -> dict[st
     deliveries = [_deliver(folder, number) for number in range(days)]
     with open_cluster(1) as pool:
         rows = mission.measure_days(deliveries, folder / "one-by-one", pool)
-    together = [mission.measure_together(deliveries[:few], folder / f"together-{n}", n) for n in (1, 2)]
+    together = [
+        mission.measure_together(deliveries[:few], folder / f"together-{n}-{again}", n)
+        for again in range(2)
+        for n in (1, 2)
+    ]
     ceiling = mission.measure_ceiling(deliveries[:few], folder)
     writes = None if catalog.exists() else fill(catalog, size)
     questions = measure_questions(catalog)

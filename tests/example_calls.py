@@ -10,6 +10,16 @@ def square(number: int) -> int:
     return number * number
 
 
+def sum_of_blocks(number: int) -> int:
+    import dask.array
+
+    return int(dask.array.full(10, number, chunks=1).sum().compute())
+
+
+def hold(n_bytes: int) -> None:
+    bytearray(b"x") * n_bytes
+
+
 def fail_on_seven(number: int) -> int:
     if number == 7:
         raise ValueError("seven is not welcome")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +27,8 @@ from stixflow.stages import STAGES, bind, open_run
 
 FIRST = date(2022, 6, 1)
 _BOOTSTRAPS = 300
+_WARM = 2
+"""Days before those that are timed together, in which every worker imports what it needs."""
 _LEVELS = (16, 50, 84)
 _NAMES = ("low", "middle", "high")
 
@@ -105,12 +108,16 @@ def process(paths: Sequence[Path], root: Path, pool: Pool) -> tuple[dict[str, An
 
 
 def measure_together(deliveries: Sequence[Delivery], root: Path, workers: int) -> dict[str, Any]:
-    """Process all days in one run on so many workers, after one day that imports."""
+    """Process all days in one run on so many workers, after two days in which each of them imports."""
     with open_cluster(workers) as pool:
-        first, *others = deliveries
-        process([first.telemetry, first.ephemeris], root, pool)
-        report, wall = process([path for one in others for path in (one.telemetry, one.ephemeris)], root, pool)
+        warm, others = deliveries[:_WARM], deliveries[_WARM:]
+        process(_paths(warm), root, pool)
+        report, wall = process(_paths(others), root, pool)
     return {"workers": workers, "days": len(others), "wall_seconds": wall} | _counted(report)
+
+
+def _paths(deliveries: Sequence[Delivery]) -> list[Path]:
+    return [path for one in deliveries for path in (one.telemetry, one.ephemeris)]
 
 
 _ALONE = """
@@ -118,10 +125,11 @@ import sys, time
 from pathlib import Path
 from stixflow.bench.mission import process
 from stixflow.compute import Serial
-root, first, *paths = sys.argv[1:]
-process([Path(first)], Path(root), Serial())
+root, n_warm, *paths = sys.argv[1:]
+warm, others = paths[: int(n_warm)], paths[int(n_warm) :]
+process([Path(path) for path in warm], Path(root), Serial())
 sys.stdout.write("ready\\n"); sys.stdout.flush(); sys.stdin.readline()
-_, wall = process([Path(path) for path in paths], Path(root), Serial())
+_, wall = process([Path(path) for path in others], Path(root), Serial())
 sys.stdout.write(f"{wall}\\n")
 """
 
@@ -137,11 +145,10 @@ def measure_ceiling(deliveries: Sequence[Delivery], folder: Path) -> dict[str, f
 
 
 def _independent(deliveries: Sequence[Delivery], folder: Path, number: int) -> list[float]:
-    first, *others = deliveries
-    paths = [str(path) for one in others for path in (one.telemetry, one.ephemeris)]
+    n_warm = str(len(_paths(deliveries[:_WARM])))
     commands = [
-        [sys.executable, "-c", _ALONE, str(folder / f"alone-{number}-{index}"), str(first.telemetry), *paths]
-        for index in range(number)
+        [sys.executable, "-c", _ALONE, tempfile.mkdtemp(dir=folder), n_warm, *map(str, _paths(deliveries))]
+        for _ in range(number)
     ]
     running = [subprocess.Popen(one, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for one in commands]
     for one in running:
@@ -253,7 +260,7 @@ def put_together(
     scale = WHOLE.days / catalog_days
     planning = scale * sum(row["seconds"] for row in questions if row["what"].startswith("plan "))
     serial = SerialPart(planning, _per_entry([*rows, *together]), WHOLE.entries)
-    gain = together[0]["wall_seconds"] / together[1]["wall_seconds"]
+    gain = _fastest(together, 1) / _fastest(together, 2)
     workers = np.percentile(model.seconds(WHOLE), _LEVELS)
     return {
         "days": list(rows),
@@ -271,6 +278,10 @@ def put_together(
         "mission": asdict(WHOLE),
         "whole_mission": whole_mission(model, serial, cores),
     }  # fmt: skip
+
+
+def _fastest(together: Sequence[Mapping[str, Any]], workers: int) -> float:
+    return min(float(row["wall_seconds"]) for row in together if row["workers"] == workers)
 
 
 def _per_entry(runs: Sequence[Mapping[str, Any]]) -> float:
@@ -304,8 +315,8 @@ def format_mission(found: Mapping[str, Any]) -> str:
         f"an average day from telemetry to cubes and flare list: {found['day_without_images_s']:.2f} s",
         f"two workers: {found['gain_of_two_workers']:.2f} times one"
         + _ceiling(found["ceiling"]),
-        f"memory of a worker: at most {memory['peak_bytes'] / 1e9:.2f} GB; the last day over the middle one "
-        f"{100 * memory['growth']:+.1f} %",
+        f"memory of a worker: at most {memory['peak_bytes'] / 1e9:.2f} GB; over {len(found['days'])} days "
+        f"{100 * memory['growth']:+.1f} % beside what their sizes explain",
         f"serial: planning {serial['planning_s']:.0f} s, {1e3 * serial['per_entry_s']:.2f} ms for each of "
         f"{serial['entries']} entries = {serial['writing_s']:.0f} s: "
         f"{100 * serial['share_of_cpu']:.1f} % of all CPU time",
@@ -332,6 +343,8 @@ def _ceiling(found: Mapping[str, float] | None) -> str:
 
 
 def _flatness(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """How the peak memory of a worker goes on over days: that of the last day over that of the middle one."""
-    peaks = [row["peak_worker_bytes"] for row in rows]
-    return {"peak_bytes": max(peaks), "growth": peaks[-1] / peaks[len(peaks) // 2] - 1}
+    """How the peak memory of a worker goes on over days: fitted as so much, so much a megabyte, so much a day."""
+    peaks = np.array([float(row["peak_worker_bytes"]) for row in rows])
+    matrix = np.array([[1.0, row["megabytes"], number] for number, row in enumerate(rows)])
+    (_, _, slope), *_ = np.linalg.lstsq(matrix, peaks, rcond=None)
+    return {"peak_bytes": float(peaks.max()), "growth": float(slope * len(rows) / peaks.mean())}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from stixflow.compute.cost import BatchUsage, Cost, peak_rss, this_worker, usage
+from stixflow.compute.cost import BatchUsage, Cost, forget_peak, give_back, peak_rss, this_worker, usage
 from stixflow.compute.pools import Pool, WorkerLost
 from stixflow.errors import UsageError
 
@@ -36,7 +36,7 @@ class Outcome(Generic[Value]):
     error: str | None
     seconds: float
     peak_rss: int
-    """Bytes that its process had held at most when the item was done; 0 where the process died."""
+    """Bytes that its process had held at most in this batch when the item was done; 0 where the process died."""
 
     @property
     def ok(self) -> bool:
@@ -186,10 +186,13 @@ def _run_batch(function: Callable[[Any], Any], batch: Sequence[_Numbered]) -> _D
     import dask
 
     before = usage()
+    forget_peak()
     # On a worker, what a call reads by Dask would travel through the scheduler, block by block.
     with dask.config.set(scheduler="synchronous"):
         outcomes = [_run_item(function, index, item) for index, item in batch]
-    return _Done(outcomes, BatchUsage(this_worker(), usage() - before, peak_rss()))
+    peak = peak_rss()
+    give_back()
+    return _Done(outcomes, BatchUsage(this_worker(), usage() - before, peak))
 
 
 def _run_item(function: Callable[[Any], Any], index: int, item: object) -> Outcome[Any]:

@@ -7,8 +7,8 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _IO = Path("/proc/self/io")
 _STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class BatchUsage:
     worker: str
     used: Usage
     peak_rss: int
-    """Bytes that the worker had held at most when the batch was done."""
+    """Bytes that the worker held at most during the batch."""
 
 
 class _Ended(Protocol):
@@ -124,7 +125,7 @@ def usage() -> Usage:
 
 
 def peak_rss() -> int:
-    """Return the bytes that this process has held at most.
+    """Return the bytes that this process has held at most since `forget_peak`.
 
     `getrusage` hands on what the parent held when it started this process, so that Linux is asked for its own figure.
     """
@@ -133,6 +134,31 @@ def peak_rss() -> int:
     except OSError:  # not Linux
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def forget_peak() -> None:
+    """Let `peak_rss` count from what this process holds now, where the system can (Linux)."""
+    with suppress(OSError):
+        _CLEAR.write_text("5")
+
+
+def give_back() -> None:
+    """Return to the system what was freed in the middle of the heap, where the C library can (glibc).
+
+    Arrays of a few megabytes leave holes there: without it a worker holds more from day to day.
+    """
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    import ctypes
+
+    with suppress(OSError):
+        trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        return trim
+    return None
 
 
 def this_worker() -> str:

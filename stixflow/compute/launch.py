@@ -79,7 +79,7 @@ def open_cluster(
 
     for name in ("distributed", "distributed.client", "distributed.comm", "distributed.core"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by this package
-    with dask.config.set(dask_settings(profile.wait_seconds)), ExitStack() as stack:
+    with dask.config.set(dask_settings(profile.wait_seconds, profiled=report is not None)), ExitStack() as stack:
         client = stack.enter_context(_opened(profile))
         if report is not None:
             from distributed import performance_report

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+_PROFILE = "distributed.worker.profile.enabled"
 _WORKER_SETTINGS: dict[str, Any] = {
+    _PROFILE: False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
 }
@@ -18,11 +20,20 @@ PROCESS_ENVIRONMENT = {
 """Variables of every process that computes."""
 
 
-def dask_settings(wait_seconds: float) -> dict[str, Any]:
-    """Return what differs from Dask's defaults, each for a reason given in docs/decisions.md, "Fan-out"."""
+def dask_settings(wait_seconds: float, *, profiled: bool = False) -> dict[str, Any]:
+    """Return what differs from Dask's defaults, each for a reason given in docs/decisions.md, "Fan-out".
+
+    Parameters
+    ----------
+    wait_seconds
+        How long a run waits for workers.
+    profiled
+        Workers look a hundred times a second at what they do, for a report.
+    """
     return {
         **_scheduler_settings(wait_seconds),
         **_WORKER_SETTINGS,
+        _PROFILE: profiled,
         "distributed.nanny.pre-spawn-environ": dict(PROCESS_ENVIRONMENT),
         "distributed.admin.log-format": "%(name)s %(levelname)s %(message)s",
         "distributed.logging": {"distributed": "critical"},

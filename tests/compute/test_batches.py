@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from example_calls import die_on_13_and_29, fail_on_seven, square, unpicklable_on_3
+from example_calls import die_on_13_and_29, fail_on_seven, square, sum_of_blocks, unpicklable_on_3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,6 +126,14 @@ class TestCluster:
     def test_a_value_that_cannot_travel_is_an_outcome(self, cluster: Pool) -> None:
         outcomes = list(map_batches(unpicklable_on_3, range(8), pool=cluster, batch_size=4))
         assert [outcome.index for outcome in outcomes if not outcome.ok] == [3]
+
+    def test_what_an_item_reads_by_dask_is_computed_where_it_runs(self, cluster: Pool) -> None:
+        from distributed import get_task_stream
+
+        with get_task_stream(client=cluster._client) as stream:  # type: ignore[attr-defined]
+            values = _values(list(map_batches(sum_of_blocks, range(6), pool=cluster, batch_size=2)))
+        assert values == {number: 10 * number for number in range(6)}
+        assert len(stream.data) == 3
 
     def test_a_running_scheduler_is_joined(self, cluster: Pool) -> None:
         cluster._client.wait_for_workers(2)  # type: ignore[attr-defined]

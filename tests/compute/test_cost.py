@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from pathlib import Path
 
 import pytest
-from example_calls import burn, fail_on_seven, write_bytes
+from example_calls import burn, fail_on_seven, hold, write_bytes
 
 from stixflow.compute import Cost, Serial, map_batches
-from stixflow.compute.cost import BatchUsage, Usage, this_worker, usage
+from stixflow.compute.cost import BatchUsage, Usage, give_back, this_worker, usage
 from stixflow.stages import STAGES, format_report, run_stages
 
 
@@ -70,6 +71,30 @@ def test_peaks_are_kept_for_each_worker_and_other_workers_are_not_this_process()
     assert cost.coordinator_seconds >= 0.1  # five seconds elsewhere are no time of this process
     assert wall < cost.slot_seconds <= 2 * wall
     assert this_worker() not in cost.peak_rss
+
+
+_LINUX = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell")
+
+
+@_LINUX
+def test_the_peak_of_a_batch_is_its_own() -> None:
+    large, small = map_batches(hold, [200_000_000, 1], pool=Serial(), batch_size=1)
+    assert large.peak_rss > small.peak_rss + 150_000_000
+
+
+@_LINUX
+def test_what_was_freed_inside_the_heap_is_given_back() -> None:
+    blocks = [bytearray(b"x") * 100_000 for _ in range(2000)]
+    last = blocks.pop()  # keeps the end of the heap where it is
+    blocks.clear()
+    before = _held()
+    give_back()
+    assert before - _held() > 100_000_000
+    assert len(last) == 100_000
+
+
+def _held() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_usage_only_grows() -> None:
