@@ -60,7 +60,7 @@ def _column(values: pd.Series, unit: str) -> Any:
     from astropy.time import Time
 
     if pd.api.types.is_datetime64_any_dtype(values):
-        return Time(values.to_numpy(dtype="datetime64[ns]"), scale="utc")
+        return Time(values.to_numpy(dtype="datetime64[ns]"), format="datetime64", scale="utc")
     if pd.api.types.is_bool_dtype(values):
         return values.to_numpy(dtype=bool)
     if pd.api.types.is_numeric_dtype(values):
