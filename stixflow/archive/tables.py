@@ -12,9 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, Table, Text
 
 from stixflow.archive.transactions import count_rows
-from stixflow.archive.transactions import reading as reading
-from stixflow.archive.transactions import together as together
-from stixflow.archive.transactions import writing as writing
 
 PRESENT = ""
 """In the column `release` of flares, images and marks: what readers see who ask for no release."""

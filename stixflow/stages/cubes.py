@@ -7,6 +7,7 @@ from typing import Any
 
 from stixflow import jobs
 from stixflow.archive import Catalog, PacketSet, Partition, Quarantined, draft_partition
+from stixflow.archive.marks import FILE_HAS_MORE
 from stixflow.errors import StixflowError
 from stixflow.provenance import code_version, input_digest
 from stixflow.stages.months import join_months
@@ -15,7 +16,6 @@ from stixflow.stages.run import Run, gathered
 from stixflow.time import ANCHOR_CLOCK
 
 NOTHING_INSIDE = "cubes without a bin inside"
-FILE_HAS_MORE = "cubes of packets with fewer bins than an official file"
 
 _Ended = tuple[jobs.BuildJob, jobs.Built]
 _Shown = Mapping[tuple[str, str], Partition]

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import sqlalchemy as sa
-
 from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
-from stixflow.archive.releases.kept import change_release, check_release_name, check_state, find_release
+from stixflow.archive.releases.kept import change_release, check_release_name, check_state, find_release, known_release
 from stixflow.archive.releases.plan import CandidatePlan, Scope, plan_text, read_plan
 from stixflow.archive.tables import delete_rows
 from stixflow.archive.transactions import reading, writing
@@ -41,7 +39,7 @@ def begin_candidate(
     """
     check_release_name(name)
     with writing(catalog._engine) as connection:
-        row = connection.execute(sa.select(tables.release).where(tables.release.c.name == name)).mappings().first()
+        row = known_release(connection, name)
         plan = CandidatePlan(scope, dict(made_by))
         if row is None:
             values = {"name": name, "note": note, "code_version": made_by.get("code", ""), "state": "open"}
@@ -49,8 +47,8 @@ def begin_candidate(
                 tables.release.insert().values(**values, created=tables.now_ns(), plan=plan_text(plan), report="{}")
             )
             return True
-        _check_same(name, dict(row), plan, restart=restart)
-        if read_plan(dict(row)).made_by != made_by:
+        _check_same(name, row, plan, restart=restart)
+        if read_plan(row).made_by != made_by:
             for table in tables.FINDINGS:
                 delete_rows(connection, table, name)
             change_release(connection, name, state="open", plan=plan_text(plan), code_version=made_by.get("code", ""))

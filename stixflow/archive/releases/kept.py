@@ -28,7 +28,7 @@ def create_release(catalog: Catalog, name: str, *, note: str = "", code_version:
     """
     check_release_name(name)
     with writing(catalog._engine) as connection:
-        if _is_taken(connection, name):
+        if known_release(connection, name):
             raise UsageError(
                 f"the release {name} exists", expected="a new name: releases never change", advice="choose another"
             )
@@ -112,12 +112,18 @@ def keep_present(
     return {"partitions": partitions, "flares": flares, "images": images}
 
 
+def known_release(connection: sa.Connection, name: str) -> dict[str, Any] | None:
+    """Return the row of a release, None where there is none."""
+    found = connection.execute(sa.select(tables.release).where(tables.release.c.name == name)).mappings().first()
+    return None if found is None else dict(found)
+
+
 def find_release(connection: sa.Connection, name: str) -> dict[str, Any]:
     """Return the row of a release, or raise where there is none."""
-    found = connection.execute(sa.select(tables.release).where(tables.release.c.name == name)).mappings().first()
+    found = known_release(connection, name)
     if found is None:
         raise NotFound(f"there is no release {name!r}", advice="see `stixflow release list`")
-    return dict(found)
+    return found
 
 
 def change_release(connection: sa.Connection, name: str, **values: object) -> None:
@@ -144,8 +150,4 @@ def check_release_name(name: str) -> str:
 def free_name(connection: sa.Connection, name: str) -> str:
     """Return a name for a release, numbered where it is taken."""
     names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(one for one in names if not _is_taken(connection, one))
-
-
-def _is_taken(connection: sa.Connection, name: str) -> bool:
-    return connection.execute(sa.select(tables.release.c.name).where(tables.release.c.name == name)).first() is not None
+    return next(one for one in names if known_release(connection, one) is None)

@@ -13,9 +13,11 @@ import sqlalchemy as sa
 
 from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
+from stixflow.archive.marks import IMAGED
+from stixflow.archive.queries import chunks
 from stixflow.archive.releases.kept import change_release, check_state, find_release, free_name, keep_present
 from stixflow.archive.releases.plan import CandidatePlan, plan_text, read_plan
-from stixflow.archive.releases.taking import behind, pieces, take_missing
+from stixflow.archive.releases.taking import behind, take_missing
 from stixflow.archive.tables import PRESENT, copy_rows, delete_rows
 from stixflow.archive.transactions import count_rows, writing
 from stixflow.errors import NotFound, PublishConflict, UsageError
@@ -133,7 +135,7 @@ def _show_findings(connection: sa.Connection, name: str) -> tuple[int, int]:
     images = copy_rows(connection, tables.image, name, PRESENT)
     copy_rows(connection, tables.location, name, PRESENT)
     # A flare that is found again some day is to be imaged again: no mark may outlive its images.
-    connection.execute(done.delete().where(done.c.release == PRESENT, done.c.stage == "images"))
+    connection.execute(done.delete().where(done.c.release == PRESENT, done.c.stage == IMAGED))
     _replace_marks(connection, name)
     return flares, images
 
@@ -193,7 +195,7 @@ def _return_pointers(connection: sa.Connection, name: str, before: str) -> tuple
     earlier = set(connection.execute(shown).scalars())
     ours = sa.exists().where(mine.c.release == name, mine.c.partition_id == now.c.partition_id)
     changed = _follow(connection, before, ours)
-    for ids in pieces(sorted(earlier - set(connection.execute(shown).scalars()))):
+    for ids in chunks(sorted(earlier - set(connection.execute(shown).scalars()))):
         connection.execute(table.update().where(table.c.id.in_(ids)).values(state="superseded"))
     connection.execute(table.update().where(table.c.id.in_(shown)).values(state="published"))
     return changed
@@ -218,6 +220,6 @@ def _return_findings(connection: sa.Connection, name: str, before: str) -> tuple
     connection.execute(location.delete().where(location.c.release == PRESENT, earlier))
     copy_rows(connection, location, before, PRESENT)
     marked = sa.exists().where(left.c.release == name, left.c.flare_id == done.c.item)
-    connection.execute(done.delete().where(done.c.release == PRESENT, done.c.stage == "images", marked))
+    connection.execute(done.delete().where(done.c.release == PRESENT, done.c.stage == IMAGED, marked))
     _replace_marks(connection, before)
     return flares, images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from stixflow.archive import tables
 from stixflow.archive.catalog import Catalog
+from stixflow.archive.marks import FILE_HAS_MORE, IMAGED, SEARCHED
+from stixflow.archive.queries import chunks
 from stixflow.archive.releases.kept import change_release, check_state, find_release
 from stixflow.archive.releases.plan import CandidatePlan, Scope, plan_text, read_plan
 from stixflow.archive.tables import PRESENT, copy_rows
@@ -41,7 +43,7 @@ def adopt(catalog: Catalog, name: str, partition_ids: Sequence[int]) -> None:
     table = tables.partition
     with writing(catalog._engine) as connection:
         check_state(name, find_release(connection, name)["state"], ("open", "validated"))
-        for ids in pieces(list(partition_ids)):
+        for ids in chunks(partition_ids):
             mine = tables.release_partition
             keys = sa.select(table.c.product, table.c.key).where(table.c.id.in_(ids))
             connection.execute(
@@ -66,7 +68,7 @@ def take_missing(connection: sa.Connection, name: str, leaves: set[tuple[str, st
     rows = [row._asdict() | {"release": name, "taken": True} for row in lacking if (row.product, row.key) not in leaves]
     if rows:
         connection.execute(mine.insert(), rows)
-    for ids in pieces([row["partition_id"] for row in rows]):
+    for ids in chunks([row["partition_id"] for row in rows]):
         _take_findings(connection, name, ids)
     return len(rows)
 
@@ -115,13 +117,12 @@ def _take_flares(connection: sa.Connection, name: str, scope: Scope) -> None:
         sa.select(table.c.id)
         .join(mine, mine.c.partition_id == table.c.id)
         .where(mine.c.release == name, mine.c.taken, sa.not_(_covered(scope, "flares")))
-        .where(_is_done(done.alias(), PRESENT, "flares", item), sa.not_(_is_done(done.alias(), name, "flares", item)))
+        .where(_is_done(done.alias(), PRESENT, SEARCHED, item), sa.not_(_is_done(done.alias(), name, SEARCHED, item)))
     )
-    chosen = list(connection.execute(days).scalars())
-    for ids in pieces(chosen):
+    for ids in chunks(list(connection.execute(days).scalars())):
         copy_rows(connection, tables.flare, PRESENT, name, tables.flare.c.partition_id.in_(ids))
         items = [str(one) for one in ids]
-        copy_rows(connection, done, PRESENT, name, done.c.stage == "flares", done.c.item.in_(items))
+        copy_rows(connection, done, PRESENT, name, done.c.stage == SEARCHED, done.c.item.in_(items))
 
 
 def _is_done(done: Any, release: str, stage: str, item: Any) -> Any:
@@ -136,13 +137,13 @@ def _take_images(connection: sa.Connection, name: str, scope: Scope) -> None:
         .join(table, table.c.id == flare.c.partition_id)
         .join(now, now.c.partition_id == table.c.id)
         .where(flare.c.release == PRESENT, sa.not_(_covered(scope, "images")))
-        .where(_is_done(done.alias(), PRESENT, "images", flare.c.flare_id))
-        .where(sa.not_(_is_done(done.alias(), name, "images", flare.c.flare_id)))
+        .where(_is_done(done.alias(), PRESENT, IMAGED, flare.c.flare_id))
+        .where(sa.not_(_is_done(done.alias(), name, IMAGED, flare.c.flare_id)))
     )
-    for ids in pieces(list(connection.execute(shown).scalars())):
+    for ids in chunks(list(connection.execute(shown).scalars())):
         copy_rows(connection, image, PRESENT, name, image.c.flare_id.in_(ids))
         copy_rows(connection, tables.location, PRESENT, name, tables.location.c.flare_id.in_(ids))
-        copy_rows(connection, done, PRESENT, name, done.c.stage == "images", done.c.item.in_(ids))
+        copy_rows(connection, done, PRESENT, name, done.c.stage == IMAGED, done.c.item.in_(ids))
     known = image.alias()
     has = sa.exists().where(known.c.release == name, known.c.image_id == image.c.image_id)
     copy_rows(connection, image, PRESENT, name, image.c.flare_id.is_(None), sa.not_(has))
@@ -150,17 +151,17 @@ def _take_images(connection: sa.Connection, name: str, scope: Scope) -> None:
 
 def _take_choices(connection: sa.Connection, name: str) -> None:
     """Copy of which partitions it is known that an official file holds more than their packets so far."""
-    done, stage = tables.done, "cubes of packets with fewer bins than an official file"
-    has = _is_done(done.alias(), name, stage, done.c.item)
-    copy_rows(connection, done, PRESENT, name, done.c.stage == stage, sa.not_(has))
+    done = tables.done
+    has = _is_done(done.alias(), name, FILE_HAS_MORE, done.c.item)
+    copy_rows(connection, done, PRESENT, name, done.c.stage == FILE_HAS_MORE, sa.not_(has))
 
 
-def _take_findings(connection: sa.Connection, name: str, ids: list[int]) -> None:
+def _take_findings(connection: sa.Connection, name: str, ids: Sequence[int]) -> None:
     """Take over the flares found in some partitions, their marks, and what the release lacks of their images."""
     flare, image, location, done = tables.flare, tables.image, tables.location, tables.done
     connection.execute(flare.delete().where(flare.c.release == name, flare.c.partition_id.in_(ids)))
     copy_rows(connection, flare, PRESENT, name, flare.c.partition_id.in_(ids))
-    searched = sa.and_(done.c.stage == "flares", done.c.item.in_([str(one) for one in ids]))
+    searched = sa.and_(done.c.stage == SEARCHED, done.c.item.in_([str(one) for one in ids]))
     connection.execute(done.delete().where(done.c.release == name, searched))
     copy_rows(connection, done, PRESENT, name, searched)
     found = sa.select(flare.c.flare_id).where(flare.c.release == name, flare.c.partition_id.in_(ids))
@@ -168,8 +169,8 @@ def _take_findings(connection: sa.Connection, name: str, ids: list[int]) -> None
         known = table.alias()
         has = sa.exists().where(known.c.release == name, known.c.flare_id == table.c.flare_id)
         copy_rows(connection, table, PRESENT, name, table.c.flare_id.in_(found), sa.not_(has))
-    has = _is_done(done.alias(), name, "images", done.c.item)
-    copy_rows(connection, done, PRESENT, name, done.c.stage == "images", done.c.item.in_(found), sa.not_(has))
+    has = _is_done(done.alias(), name, IMAGED, done.c.item)
+    copy_rows(connection, done, PRESENT, name, done.c.stage == IMAGED, done.c.item.in_(found), sa.not_(has))
 
 
 def _out_of_step(connection: sa.Connection, name: str, scope: Scope) -> list[tuple[str, str]]:
@@ -201,8 +202,3 @@ def _published_since(connection: sa.Connection, name: str, plan: CandidatePlan) 
         .where(sa.or_(ours.c.id.is_(None), ours.c.input_digest != theirs.c.input_digest))
     )
     return [(row.product, row.key) for row in connection.execute(query)]
-
-
-def pieces(values: list[Any]) -> Iterator[list[Any]]:
-    for first in range(0, len(values), tables.MANY):
-        yield values[first : first + tables.MANY]
