@@ -67,12 +67,7 @@ class StixFile:
 
 @contextmanager
 def open_stix(path: str | Path, *, name: str | None = None) -> Iterator[StixFile]:
-    """Open an official FITS file of the instrument.
-
-    Parameters
-    ----------
-    name
-        What the file is called, where that is not the name it is kept under.
+    """Open an official FITS file of the instrument, called `name` where that is not the name it is kept under.
 
     Raises
     ------

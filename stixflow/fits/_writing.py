@@ -1,19 +1,16 @@
-"""Binary tables and files as the official ones are: types, units, shapes, checksums, one write or none."""
+"""Binary tables as those of the official files are: types, units, shapes."""
 
 from __future__ import annotations
 
-import gzip
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_GZIP_LEVEL = 6
+from stixflow.fits.hdus import binary_table, hdu_bytes
+
 _UNSIGNED = ("u2", "u4", "u8")
 _CODES = {
     "b1": "L",
@@ -54,25 +51,7 @@ def unfold(masks: ArrayLike, size: int) -> NDArray[np.uint8]:
 
 def table_hdu(name: str, columns: Sequence[Column]) -> bytes:
     """Make the HDU of a binary table."""
-    from stixflow.imaging.fits_bytes import hdu_bytes
-
-    stored = [_stored(column.values) for column in columns]
-    rows = np.empty(len(stored[0]), [(f"f{n}", one.dtype, one.shape[1:]) for n, one in enumerate(stored)])
-    for number, values in enumerate(stored):
-        rows[f"f{number}"] = values
-    about: dict[str, Any] = {
-        "XTENSION": ("BINTABLE", "binary table extension"),
-        "BITPIX": (8, "array data type"),
-        "NAXIS": (2, "number of array dimensions"),
-        "NAXIS1": (rows.dtype.itemsize, "length of dimension 1"),
-        "NAXIS2": (len(rows), "length of dimension 2"),
-        "PCOUNT": (0, "number of group parameters"),
-        "GCOUNT": (1, "number of groups"),
-        "TFIELDS": (len(columns), "number of table fields"),
-    }
-    for number, column in enumerate(columns, start=1):
-        about |= {f"{key}{number}": value for key, value in _described(column).items()}
-    return hdu_bytes(about, {"EXTNAME": (name, "extension name")}, rows.tobytes())
+    return binary_table(name, [(_stored(column.values), _described(column)) for column in columns])
 
 
 def _described(column: Column) -> dict[str, Any]:
@@ -109,22 +88,8 @@ def _stored(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(values.dtype.newbyteorder(">"))
 
 
-def write_hdus(path: Path, hdus: Sequence[bytes]) -> None:
-    """Write a file whole or not at all, gzipped where its name ends in ``.gz``."""
-    content = b"".join(hdus)
-    data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def primary_hdu(cards: Mapping[str, tuple[Any, str]], *, history: Sequence[str], comments: Sequence[str]) -> bytes:
     """Make the primary HDU; long lines of history and comments are broken."""
-    from stixflow.imaging.fits_bytes import hdu_bytes
-
     about = {
         "SIMPLE": (True, "conforms to FITS standard"),
         "BITPIX": (8, "array data type"),

@@ -18,7 +18,8 @@ from stixflow.fits import _day_tables as days
 from stixflow.fits import _housekeeping_tables as reports
 from stixflow.fits import _request_tables as requests
 from stixflow.fits._tables import Span
-from stixflow.fits._writing import Column, primary_hdu, smallest, table_hdu, write_hdus
+from stixflow.fits._writing import Column, primary_hdu, smallest, table_hdu
+from stixflow.fits.hdus import write_hdus
 from stixflow.fits.origin import PLAN_CARDS, Origin
 from stixflow.instrument import energy_edges
 from stixflow.time import iso

@@ -8,10 +8,11 @@ from stixflow.imaging.flare import FlareImages, image_flare
 from stixflow.imaging.forward import Gaussian, Loop, expected_column_rates, expected_pixel_rates, source_visibilities
 from stixflow.imaging.forward_fit import ForwardFit
 from stixflow.imaging.grids import Grid
+from stixflow.imaging.header import map_header
 from stixflow.imaging.intervals import Interval, Intervals, flare_intervals
 from stixflow.imaging.location import Location, locate
 from stixflow.imaging.map_file import MapFile
-from stixflow.imaging.maps import map_header, write_cube, write_map
+from stixflow.imaging.maps import write_cube, write_map
 from stixflow.imaging.mem_ge import MemGE
 from stixflow.imaging.metadata import Source, find_sources
 from stixflow.imaging.model_choice import ChosenFit, choose_model

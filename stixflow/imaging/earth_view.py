@@ -26,7 +26,7 @@ from stixflow.ephemeris import (
 from stixflow.errors import NotFound
 from stixflow.imaging.attitude import attitude_of
 from stixflow.imaging.grids import FloatArray
-from stixflow.imaging.maps import map_header
+from stixflow.imaging.header import map_header
 from stixflow.time import iso, to_utc
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from astropy.io import fits
 
 from stixflow.errors import ImagingError
 from stixflow.fits import read_level1
-from stixflow.imaging import correct_bin_shift, flare_intervals, image_source, visibilities
-from stixflow.imaging.maps import map_header
+from stixflow.imaging import correct_bin_shift, flare_intervals, image_source, map_header, visibilities
 from stixflow.time import TimeRange
 
 Changed = Callable[..., Path]
