@@ -9,7 +9,7 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stixflow.imaging.fits_bytes import Column, card, image_hdu, table_hdu
+from stixflow.fits.hdus import card, image_hdu
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=68).map(str.rstrip)
 VALUES = st.one_of(
@@ -59,35 +59,6 @@ def test_a_header_is_that_of_astropy_but_for_the_time_of_the_checksum() -> None:
     # astropy says that there may be extensions, where none follow
     reference.remove("EXTEND", ignore_missing=True)
     assert [c[:2] for c in ours.cards if c[0] != "CHECKSUM"] == [c[:2] for c in reference.cards if c[0] != "CHECKSUM"]
-
-
-def test_a_table_is_that_of_astropy() -> None:
-    lines = [np.arange(4, dtype=np.float32), np.empty(0, np.float32), np.arange(7, dtype=np.float32)]
-    columns = [
-        Column("NUMBER", np.arange(3, dtype=np.int32)),
-        Column("PEAK", np.array([1.5, np.nan, -2.0]), "keV"),
-        Column("PLACE", np.arange(6.0).reshape(3, 2), "arcsec"),
-        Column("CUT", np.array([True, False, True])),
-        Column("TIME", np.array(["2022-11-09", "now", ""])),
-        Column("LINE", lines, "arcsec"),
-    ]
-    outlines = np.empty(3, dtype=object)
-    outlines[:] = lines
-    theirs = fits.BinTableHDU.from_columns(
-        [
-            fits.Column("NUMBER", "J", array=np.arange(3)), fits.Column("PEAK", "D", "keV", array=columns[1].values),
-            fits.Column("PLACE", "2D", "arcsec", array=columns[2].values),
-            fits.Column("CUT", "L", array=columns[3].values), fits.Column("TIME", "10A", array=columns[4].values),
-            fits.Column("LINE", "PE()", "arcsec", array=outlines),
-        ],
-        name="SOURCES",
-    )  # fmt: skip
-    reference = BytesIO()
-    fits.HDUList([fits.PrimaryHDU(np.zeros((1, 1), np.float32)), theirs]).writeto(reference, checksum=True)
-    empty = image_hdu(np.zeros((1, 1), np.float32), {}, is_primary=True, last=False)
-    with _file([empty, table_hdu("SOURCES", columns)]) as file, fits.open(BytesIO(reference.getvalue())) as other:
-        difference = fits.FITSDiff(file, other, ignore_keywords=["CHECKSUM", "DATASUM"])
-        assert difference.identical, difference.report()
 
 
 def test_the_same_map_is_the_same_file() -> None:

@@ -7,8 +7,11 @@ same map is the same file.
 
 from __future__ import annotations
 
+import gzip
+import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,29 +19,15 @@ from numpy.typing import NDArray
 
 _CARD, _BLOCK = 80, 2880
 _HISTORY_WIDTH = 72
+_GZIP_LEVEL = 6
 _FLOAT_WIDTH = 20
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
-_FORMS = {"i4": "J", "i8": "K", "f4": "E", "f8": "D"}
 _EXCLUDED = frozenset((*range(0x3A, 0x41), *range(0x5B, 0x61)))
 """Characters that a checksum must not hold: those between digits and letters."""
 _NO_SUM = "0" * 16
 
 Cards = Mapping[str, Any]
 """Values, or pairs of a value and a comment, by keyword."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """A column of a table.
-
-    `values` have one row each: numbers of one or more dimensions, booleans, texts, or a list of arrays of float32 of
-    different lengths.
-    """
-
-    name: str
-    values: NDArray[Any] | Sequence[NDArray[np.float32]]
-    unit: str | None = None
-    dim: str | None = None
 
 
 def image_hdu(data: NDArray[Any], cards: Cards, history: Sequence[str] = (), *, is_primary: bool, last: bool) -> bytes:
@@ -67,18 +56,26 @@ def image_hdu(data: NDArray[Any], cards: Cards, history: Sequence[str] = (), *, 
     return hdu_bytes(about, cards, data.astype(f">{kind}").tobytes(), history=history)
 
 
-def table_hdu(name: str, columns: Sequence[Column], **cards: Any) -> bytes:
-    """One binary table as an extension; `cards` follow its name."""
-    encoded = [_encoded(column) for column in columns]
-    heap = bytearray()
-    parts: list[tuple[str, NDArray[Any], str]] = []
-    for values, form in encoded:
-        if isinstance(values, list):
-            values, form = _descriptors(values, heap)
-        parts.append((f"f{len(parts)}", values, form))
-    rows = np.empty(len(parts[0][1]), [(field, values.dtype, values.shape[1:]) for field, values, _ in parts])
-    for field, values, _ in parts:
-        rows[field] = values
+def binary_table(
+    name: str, columns: Sequence[tuple[NDArray[Any], Mapping[str, Any]]], *, heap: bytes = b"", **cards: Any
+) -> bytes:
+    """One binary table as an extension.
+
+    Parameters
+    ----------
+    name
+        Of the extension.
+    columns
+        Values of each column as their bytes stand in the file, rows first, and the cards that describe it, without
+        its number (``TTYPE``, ``TFORM``, ...).
+    heap
+        What columns of arrays of different lengths point to.
+    **cards
+        Of the header, after the name.
+    """
+    rows = np.empty(len(columns[0][0]), [(f"f{n}", one.dtype, one.shape[1:]) for n, (one, _) in enumerate(columns)])
+    for number, (values, _) in enumerate(columns):
+        rows[f"f{number}"] = values
     about: dict[str, Any] = {
         "XTENSION": ("BINTABLE", "binary table extension"),
         "BITPIX": (8, "array data type"),
@@ -87,13 +84,11 @@ def table_hdu(name: str, columns: Sequence[Column], **cards: Any) -> bytes:
         "NAXIS2": (len(rows), "length of dimension 2"),
         "PCOUNT": (len(heap), "number of group parameters"),
         "GCOUNT": (1, "number of groups"),
-        "TFIELDS": (len(parts), "number of table fields"),
+        "TFIELDS": (len(columns), "number of table fields"),
     }
-    for number, (column, (_, _, form)) in enumerate(zip(columns, parts, strict=True), start=1):
-        about |= {f"TTYPE{number}": column.name, f"TFORM{number}": form}
-        about |= {f"TUNIT{number}": column.unit} if column.unit else {}
-        about |= {f"TDIM{number}": column.dim} if column.dim else {}
-    return hdu_bytes(about, {"EXTNAME": (name, "extension name"), **cards}, rows.tobytes() + bytes(heap))
+    for number, (_, described) in enumerate(columns, start=1):
+        about |= {f"{key}{number}": value for key, value in described.items()}
+    return hdu_bytes(about, {"EXTNAME": (name, "extension name"), **cards}, rows.tobytes() + heap)
 
 
 def card(keyword: str, value: Any, comment: str = "") -> str:
@@ -161,29 +156,6 @@ def _text_lines(keyword: str, lines: Sequence[str]) -> list[str]:
     ]
 
 
-def _encoded(column: Column) -> tuple[Any, str]:
-    """Values as they stand in the file with their form; a list of arrays as it is."""
-    if isinstance(column.values, list):
-        return column.values, ""
-    values = np.asarray(column.values)
-    if values.dtype == np.bool_:
-        return np.where(values, b"T", b"F").astype("S1"), "L"
-    if values.dtype.kind == "U":
-        return np.char.encode(values, "ascii"), f"{values.dtype.itemsize // 4}A"
-    count = int(np.prod(values.shape[1:], dtype=np.int64))
-    form = _FORMS[values.dtype.str[1:]]
-    return values.astype(f">{values.dtype.str[1:]}"), form if values.ndim == 1 else f"{count}{form}"
-
-
-def _descriptors(arrays: Sequence[NDArray[np.float32]], heap: bytearray) -> tuple[NDArray[np.int32], str]:
-    """Lengths and places of arrays of different lengths, which go to the heap."""
-    places = np.empty((len(arrays), 2), ">i4")
-    for row, values in enumerate(arrays):
-        places[row] = len(values), len(heap)
-        heap += np.asarray(values, ">f4").tobytes()
-    return places, f"PE({places[:, 0].max()})"
-
-
 def _sum(data: bytes, start: int = 0) -> int:
     """Sum of 32-bit words in ones' complement."""
     total = start + int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
@@ -205,3 +177,15 @@ def _encoded_sum(total: int) -> str:
                     characters[first + 1] -= 1
         text[place::4] = bytes(characters)
     return (text[-1:] + text[:-1]).decode("ascii")
+
+
+def write_hdus(path: Path, hdus: Sequence[bytes]) -> None:
+    """Write a file whole or not at all, gzipped where its name ends in ``.gz``."""
+    content = b"".join(hdus)
+    data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
