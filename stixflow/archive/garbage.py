@@ -10,7 +10,7 @@ run can begin, after its pointers were read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from stixflow.archive import tables
 from stixflow.archive.layout import DERIVED
+from stixflow.archive.queries import chunks
 from stixflow.archive.runs import active_runs
 from stixflow.archive.transactions import reading, writing
 from stixflow.cubes.files import open_files
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _ROOMS = frozenset({*PRODUCTS, "packets", "quarantine", "images", DERIVED})
 """Folders of the root that are the archive's own; nothing else is ever touched."""
-_BATCH = 200
 _REMOVED_AT_ONCE = 20
 """Stores removed in one transaction: other writers wait for its end, and in a bucket each takes a second."""
 
@@ -66,20 +66,22 @@ def collect(archive: Archive, *, grace_days: float = 7.0, dry_run: bool = False)
     if not grace_days >= 0:
         raise UsageError(f"a grace time of {grace_days} days", expected="0 or more", advice="correct it")
     engine = archive.catalog._engine
-    found = sorted(_found(archive.root) - _pointed_to(engine))
-    known = {path: since for path, since in _marks(engine).items() if path in set(found)}
+    found = _found(archive.root) - _pointed_to(engine)
+    known = {path: since for path, since in _marks(engine).items() if path in found}
     now = tables.now_ns()
     # A clock that went backwards leaves marks of the future: they begin anew.
-    since = {path: min(known.get(path, now), now) for path in found}
-    due = [path for path in found if path in known and since[path] <= now - round(grace_days * 86_400e9)]
+    since = {path: min(known.get(path, now), now) for path in sorted(found)}
+    due = [path for path in since if path in known and since[path] <= now - round(grace_days * 86_400e9)]
     active = tuple(active_runs(engine))
     if not dry_run:
         _write_marks(engine, since)
-    removed = [] if dry_run or active else list(_remove(archive, due))
-    gone = set(removed)
-    marked = tuple(path for path in found if path not in known)
+    removed = () if dry_run or active else tuple(_remove(archive, due))
+    left = known.keys() - set(removed)
     return Collected(
-        marked, tuple(path for path in found if path in known and path not in gone), tuple(removed), active
+        marked=tuple(path for path in since if path not in known),
+        waiting=tuple(path for path in since if path in left),
+        removed=removed,
+        active_runs=active,
     )
 
 
@@ -126,8 +128,8 @@ def _write_marks(engine: sa.Engine, since: dict[str, int]) -> None:
     rows = [{"path": path, "since": moment} for path, moment in since.items()]
     with writing(engine) as connection:
         connection.execute(tables.garbage.delete())
-        for first in range(0, len(rows), _BATCH):
-            connection.execute(tables.garbage.insert(), rows[first : first + _BATCH])
+        for some in chunks(rows):
+            connection.execute(tables.garbage.insert(), some)
 
 
 def _remove(archive: Archive, due: Sequence[str]) -> Iterator[str]:
@@ -150,11 +152,10 @@ def _remove_one(archive: Archive, path: str) -> None:
         open_files(archive.root).unlink(path)
 
 
-def _forget(connection: sa.Connection, paths: Iterable[str]) -> None:
+def _forget(connection: sa.Connection, paths: Sequence[str]) -> None:
     """Say in the catalog that the stores are gone, so that nothing is published or rolled back to them."""
-    chosen = list(paths)
     table = tables.partition
-    mine = table.c.path.in_(chosen)
+    mine = table.c.path.in_(paths)
     connection.execute(table.update().where(mine).values(collected=tables.now_ns()))
     connection.execute(table.update().where(mine, table.c.state == "staged").values(state="failed"))
-    connection.execute(tables.garbage.delete().where(tables.garbage.c.path.in_(chosen)))
+    connection.execute(tables.garbage.delete().where(tables.garbage.c.path.in_(paths)))
