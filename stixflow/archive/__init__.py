@@ -1,4 +1,10 @@
-"""The archive: what analysts open and operators trust."""
+"""The archive: what analysts open and operators trust.
+
+``archive`` is the door of analysts: behind it ``opening`` finds stores, ``frames``, ``filters`` and ``moments`` make
+tables, ``maps`` and ``quantities`` what sunpy and astropy take. Operators have ``releases``, ``garbage``, ``months``,
+``verifying``, ``listing`` and ``formats``. All of them ask the ``catalog``, whose parts are ``runs``, ``inputs``,
+``findings`` and ``publishing``; its database is ``tables``, ``transactions`` and ``migrations``.
+"""
 
 from stixflow.archive.archive import Archive, open_archive
 from stixflow.archive.catalog import Catalog

@@ -15,6 +15,7 @@ REBUILT = (*PRODUCTS, "flares", "images")
 """What a candidate may rebuild: products, and what is found in them."""
 
 _FIRST, _LAST = "0000-00-00", "9999-99-99"
+"""Before and after every day."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from stixflow.archive.transactions import count_rows, writing
 from stixflow.errors import NotFound, PublishConflict, UsageError
 
 _NAMED = 5
+"""So many of what came after a candidate are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def _check_in_step(connection: sa.Connection, name: str, plan: CandidatePlan) ->
 
 
 def _move_pointers(connection: sa.Connection, name: str) -> tuple[int, int, int]:
+    """Point readers to the partitions of a release, those that they replace being superseded; counts as `_follow`."""
     mine, now, table = tables.release_partition, tables.current, tables.partition
     before = (
         sa.select(now.c.partition_id)
@@ -141,13 +143,14 @@ def _show_findings(connection: sa.Connection, name: str) -> tuple[int, int]:
 
 
 def _replace_marks(connection: sa.Connection, name: str) -> None:
+    """Copy the marks of a release to the present, in place of those of the same stage and item."""
     done, theirs = tables.done, tables.done.alias()
     again = sa.exists().where(theirs.c.release == name, theirs.c.stage == done.c.stage, theirs.c.item == done.c.item)
     connection.execute(done.delete().where(done.c.release == PRESENT, again))
     copy_rows(connection, done, name, PRESENT)
 
 
-# And back -----------------------------------------------------------------------------------------------------------
+# And back -------------------------------------------------------------------------------------------------------------
 
 
 def switch_back(catalog: Catalog, name: str) -> Switched:
@@ -184,12 +187,14 @@ def switch_back(catalog: Catalog, name: str) -> Switched:
 
 
 def _count_newer(connection: sa.Connection, name: str) -> int:
+    """Return how many of the partitions that readers see are not those of the release that was shown to them."""
     mine, now = tables.release_partition, tables.current
     same = sa.exists().where(mine.c.release == name, mine.c.partition_id == now.c.partition_id)
     return int(connection.execute(sa.select(sa.func.count()).select_from(now).where(sa.not_(same))).scalar_one())
 
 
 def _return_pointers(connection: sa.Connection, name: str, before: str) -> tuple[int, int, int]:
+    """Point readers from the partitions of a release to those of the one before; counts as `_follow`."""
     now, table, mine = tables.current, tables.partition, tables.release_partition.alias("mine")
     shown = sa.select(now.c.partition_id)
     earlier = set(connection.execute(shown).scalars())
@@ -202,24 +207,36 @@ def _return_pointers(connection: sa.Connection, name: str, before: str) -> tuple
 
 
 def _return_findings(connection: sa.Connection, name: str, before: str) -> tuple[int, int]:
-    flare, image, location, done = tables.flare, tables.image, tables.location, tables.done
-    shown = flare.c.partition_id.in_(sa.select(tables.current.c.partition_id))
-    pointers = tables.release_partition
-    theirs = flare.c.partition_id.in_(sa.select(pointers.c.partition_id).where(pointers.c.release == before))
-    connection.execute(flare.delete().where(flare.c.release == PRESENT, shown, theirs))
-    flares = copy_rows(connection, flare, before, PRESENT, shown, theirs)
-    # Each condition for itself: PostgreSQL asks an OR of subqueries row by row.
-    left = image.alias()
-    imaged = sa.exists().where(left.c.release == name, left.c.flare_id == image.c.flare_id)
-    for gone in (image.c.flare_id.is_(None), imaged):
-        connection.execute(image.delete().where(image.c.release == PRESENT, gone))
-    has = sa.exists().where(left.c.release == PRESENT, left.c.image_id == image.c.image_id)
-    images = copy_rows(connection, image, before, PRESENT, sa.not_(has))
-    place = location.alias()
-    earlier = sa.exists().where(place.c.release == before, place.c.flare_id == location.c.flare_id)
-    connection.execute(location.delete().where(location.c.release == PRESENT, earlier))
-    copy_rows(connection, location, before, PRESENT)
-    marked = sa.exists().where(left.c.release == name, left.c.flare_id == done.c.item)
-    connection.execute(done.delete().where(done.c.release == PRESENT, done.c.stage == IMAGED, marked))
+    """Put back the flares, images and marks of the release before, but for those of newer partitions."""
+    flares, images = _return_flares(connection, before), _return_images(connection, name, before)
+    _return_locations(connection, before)
+    done, image = tables.done, tables.image
+    imaged = sa.exists().where(image.c.release == name, image.c.flare_id == done.c.item)
+    connection.execute(done.delete().where(done.c.release == PRESENT, done.c.stage == IMAGED, imaged))
     _replace_marks(connection, before)
     return flares, images
+
+
+def _return_flares(connection: sa.Connection, before: str) -> int:
+    flare, pointers = tables.flare, tables.release_partition
+    shown = flare.c.partition_id.in_(sa.select(tables.current.c.partition_id))
+    theirs = flare.c.partition_id.in_(sa.select(pointers.c.partition_id).where(pointers.c.release == before))
+    connection.execute(flare.delete().where(flare.c.release == PRESENT, shown, theirs))
+    return copy_rows(connection, flare, before, PRESENT, shown, theirs)
+
+
+def _return_images(connection: sa.Connection, name: str, before: str) -> int:
+    image, other = tables.image, tables.image.alias()
+    imaged = sa.exists().where(other.c.release == name, other.c.flare_id == image.c.flare_id)
+    # Each condition for itself: PostgreSQL asks an OR of subqueries row by row.
+    for gone in (image.c.flare_id.is_(None), imaged):
+        connection.execute(image.delete().where(image.c.release == PRESENT, gone))
+    has = sa.exists().where(other.c.release == PRESENT, other.c.image_id == image.c.image_id)
+    return copy_rows(connection, image, before, PRESENT, sa.not_(has))
+
+
+def _return_locations(connection: sa.Connection, before: str) -> None:
+    location, theirs = tables.location, tables.location.alias()
+    located = sa.exists().where(theirs.c.release == before, theirs.c.flare_id == location.c.flare_id)
+    connection.execute(location.delete().where(location.c.release == PRESENT, located))
+    copy_rows(connection, location, before, PRESENT)
