@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from example_cubes import make_dataset
 
-from stixflow.archive import Archive, Partition, day_key, draft_partition, request_key, store_path
+from stixflow.archive import Archive, Partition, day_key, draft_partition, open_archive, request_key, store_path
 from stixflow.cubes.store import write_store
 
 DAYS = (date(2022, 11, 8), date(2022, 11, 9), date(2022, 11, 11))
@@ -44,3 +45,11 @@ def add(archive: Archive, boxes: Sequence[xr.Dataset], day: date, run_id: str = 
     partition_id = stage(archive, boxes, day, run_id, **more)
     archive.catalog.publish(partition_id)
     return archive.catalog.partition(partition_id)
+
+
+def with_days(root: Path) -> Archive:
+    """Make an archive with the light curves of `DAYS`."""
+    made = open_archive(root, create=True)
+    for day in DAYS:
+        add(made, [day_of(day)], day)
+    return made

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from example_archive import DAYS, add, day_of
 from example_cubes import make_dataset
@@ -45,3 +46,18 @@ def test_moments_of_flares_and_images(archive: Archive) -> None:
     assert found["detail"].tolist()[1:] == ["class C1, peak 12 counts", "bp, 4-10 keV, flare f"]
     assert archive.at("2022-11-09T02:10")["what"].tolist() == ["ql_lightcurve", "flare"]
     assert archive.at("2022-11-09T03:00")["what"].tolist() == ["ql_lightcurve"]
+
+
+def test_what_covers_a_moment(archive: Archive) -> None:
+    add(archive, [day_of(DAYS[1])], DAYS[1])
+    add(archive, [make_dataset("sci_pixels")], DAYS[1])
+    day = archive.catalog.current("ql_lightcurve", "2022-11-09")
+    assert day is not None
+    row = {"flare_id": "f", "start": "2022-11-09T00:50", "peak": "2022-11-09T00:50:30", "stop": "2022-11-09T00:51"}
+    archive.catalog.replace_flares(day.id, [row | {"peak_counts": 12}])
+    found = archive.at("2022-11-09T00:50:20")
+    assert found["what"].tolist() == ["ql_lightcurve", "sci_pixels", "flare"]
+    assert found["name"].tolist() == ["2022-11-09", "2211090305-54678", "f"]
+    assert (found["start"] <= pd.Timestamp("2022-11-09T00:50:20")).all()
+    assert archive.at("2022-11-09T00:51")["what"].tolist() == ["ql_lightcurve"]
+    assert archive.at("2022-11-10T12:00").empty

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from example_archive import DAYS, add, day_of
+from example_archive import DAYS, add, day_of, with_days
 
 from stixflow.archive import (
     Archive,
@@ -20,10 +20,7 @@ from stixflow.errors import NotFound, UsageError
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
-    made = open_archive(tmp_path / "archive", create=True)
-    for day in DAYS:
-        add(made, [day_of(day)], day)
-    return made
+    return with_days(tmp_path / "archive")
 
 
 def _flare(archive: Archive, key: str, flare_id: str) -> None:
