@@ -12,7 +12,6 @@ fitted as (e cos 2θ, e sin 2θ), which is smooth where it becomes a circle. A l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from math import lgamma
 from typing import Any, Literal, NamedTuple
 
@@ -23,14 +22,13 @@ from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging.clean import Clean, clean
 from stixflow.imaging.descent import Descent
 from stixflow.imaging.fit_models import LEAST_WIDTH, SIZES, Model
+from stixflow.imaging.fit_parameters import covariance_of, fisher_errors, reported, scatter
 from stixflow.imaging.forward import ComplexArray, Gaussian, Loop, source_image
 from stixflow.imaging.grids import FloatArray, Grid
 
 Kind = Literal["circle", "ellipse", "loop"]
 Uncertainty = Literal["fisher", "monte_carlo"]
 
-PARAMETERS = "flux", "x", "y", "fwhm_max", "fwhm_min", "angle", "loop_angle"
-"""Parameters of a source as they are reported; NaN for those that it has not."""
 
 _MOST_ELONGATION = 5.0
 _USUAL_STARTS = {"circle": 8, "ellipse": 12, "loop": 32}
@@ -305,11 +303,11 @@ def _report(
 ) -> Fits:
     fitted, slopes = model(found.unknowns)
     parts = (slopes / sigma[:, None, :]).view(np.float64)
-    covariance, log_volume = _covariance(parts @ parts.transpose(0, 2, 1))
-    values = _values(found.unknowns, model)
+    covariance, log_volume = covariance_of(parts @ parts.transpose(0, 2, 1))
+    values = reported(found.unknowns, model)
     errors = np.full_like(values, np.nan)
     if parameters.uncertainty == "fisher":
-        errors = _fisher_errors(found.unknowns, covariance, model)
+        errors = fisher_errors(found.unknowns, covariance, model)
     elif parameters.uncertainty == "monte_carlo":
         errors = _noise_errors(model, vis, sigma, bounds, found.unknowns, values, parameters)
     n_data, n_parameters = 2 * vis.shape[1], parameters.n_parameters
@@ -334,64 +332,6 @@ def _report(
     )
 
 
-def _covariance(curvature: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Inverse (fit, unknown, unknown) and the log of its determinant; NaN where some unknowns cannot be told apart."""
-    scale = np.sqrt(np.maximum(np.einsum("...ii->...i", curvature), np.finfo(np.float64).tiny))
-    correlation = curvature / (scale[:, :, None] * scale[:, None, :])
-    values, vectors = np.linalg.eigh(correlation)
-    values = np.where(values[:, :1] > 1e-12, values, np.nan)
-    inverse = (vectors / values[:, None, :]) @ vectors.transpose(0, 2, 1)
-    return inverse / (scale[:, :, None] * scale[:, None, :]), -(np.log(values) + 2 * np.log(scale)).sum(axis=1)
-
-
-def _values(unknowns: FloatArray, model: Model) -> FloatArray:
-    """Unknowns as reported parameters (fit, source, parameter)."""
-    values = np.full((len(unknowns), len(model.kinds), len(PARAMETERS)), np.nan)
-    for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
-        own = unknowns[:, part]
-        values[:, i, :3] = own[:, :3]
-        stretch = _stretch(kind, own)
-        values[:, i, 3], values[:, i, 4] = np.exp(own[:, 3] + stretch / 2), np.exp(own[:, 3] - stretch / 2)
-        if kind == "ellipse":
-            values[:, i, 5] = np.rad2deg(np.arctan2(own[:, 5], own[:, 4]) / 2) % 180.0
-        elif kind == "loop":
-            half_turns = np.floor(own[:, 5] / np.pi)
-            values[:, i, 5] = np.rad2deg(own[:, 5] - np.pi * half_turns)
-            values[:, i, 6] = np.rad2deg(np.where(half_turns % 2, -own[:, 6], own[:, 6]))
-    return values
-
-
-def _stretch(kind: str, own: FloatArray) -> FloatArray:
-    """Logarithm of the ratio of the widths (fit,)."""
-    if kind == "circle":
-        return np.zeros(len(own))
-    return np.asarray(np.hypot(own[:, 4], own[:, 5]) if kind == "ellipse" else own[:, 4])
-
-
-def _fisher_errors(unknowns: FloatArray, covariance: FloatArray, model: Model) -> FloatArray:
-    errors = np.full((len(unknowns), len(model.kinds), len(PARAMETERS)), np.nan)
-    for i, (kind, part) in enumerate(zip(model.kinds, model.slices(), strict=True)):
-        own = unknowns[:, part]
-        slopes = np.zeros((len(unknowns), len(PARAMETERS), own.shape[1]))
-        slopes[:, [0, 1, 2], [0, 1, 2]] = 1.0
-        width = np.exp(own[:, 3])
-        stretch, by_stretch = np.maximum(_stretch(kind, own), 1e-12), np.zeros_like(own)
-        if kind == "ellipse":
-            by_stretch[:, 4:] = own[:, 4:] / stretch[:, None]
-            slopes[:, 5, 4:] = np.rad2deg(0.5) * np.stack([-own[:, 5], own[:, 4]], axis=1) / stretch[:, None] ** 2
-        elif kind == "loop":
-            by_stretch[:, 4] = 1.0
-            slopes[:, [5, 6], [5, 6]] = np.rad2deg(1.0)
-        for row, sign in ((3, 0.5), (4, -0.5)):
-            size = width * np.exp(sign * stretch)
-            slopes[:, row] = size[:, None] * sign * by_stretch
-            slopes[:, row, 3] += size
-        variance = np.einsum("fpi,fij,fpj->fp", slopes, covariance[:, part, part], slopes)
-        has = {"circle": 5, "ellipse": 6, "loop": 7}[kind]
-        errors[:, i, :has] = np.sqrt(variance[:, :has])
-    return errors
-
-
 def _noise_errors(
     model: Model,
     vis: ComplexArray,
@@ -412,31 +352,10 @@ def _noise_errors(
         repeated = [np.repeat(array[part], n_noise, axis=0) for array in (sigma, *bounds, unknowns)]
         descent = Descent(model, noisy.reshape(-1, vis.shape[1]), *repeated[:3])
         refitted, _, _ = descent.run(repeated[3], np.arange(len(repeated[3])), _MOST_STEPS)
-        errors[part] = _scatter(
-            _values(refitted, model).reshape(-1, n_noise, *values.shape[1:]), values[part], model.kinds
+        errors[part] = scatter(
+            reported(refitted, model).reshape(-1, n_noise, *values.shape[1:]), values[part], model.kinds
         )
     return errors
-
-
-def _scatter(noisy: FloatArray, values: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
-    """Standard deviation over (image, noise, source, parameter), each source beside the one that it is near to."""
-    matched = _matched(noisy, values, kinds)
-    difference = matched - values[:, None]
-    half_turns = np.rint(difference[..., 5] / 180.0)
-    difference[..., 5] -= 180.0 * half_turns
-    flipped = np.where(half_turns % 2, -matched[..., 6], matched[..., 6])
-    difference[..., 6] = flipped - values[:, None, :, 6]
-    return np.asarray(difference.std(axis=1, ddof=1))
-
-
-def _matched(noisy: FloatArray, values: FloatArray, kinds: tuple[str, ...]) -> FloatArray:
-    """Exchange sources of one kind so that their positions are nearest to those of the best fit."""
-    orders = [
-        order for order in permutations(range(len(kinds))) if all(kinds[i] == kinds[j] for i, j in enumerate(order))
-    ]
-    distance = [((noisy[:, :, order, 1:3] - values[:, None, :, 1:3]) ** 2).sum(axis=(2, 3)) for order in orders]
-    nearest = np.array(orders)[np.argmin(distance, axis=0)]
-    return np.take_along_axis(noisy, nearest[..., None], axis=2)
 
 
 def _source(kind: str, values: FloatArray) -> Gaussian | Loop:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import ImagingError
 from stixflow.imaging.back_projection import back_project
-from stixflow.imaging.counts import ElutMode
+from stixflow.imaging.bands import ElutMode
 from stixflow.imaging.forward import ComplexArray, modulation_amplitude
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.visibilities import visibilities

@@ -1,13 +1,8 @@
 """MEM_GE: the map of greatest entropy that explains the visibilities, certified by its duality gap.
 
 Minimise ``Σ |Ax - b|² / σ² + λ Σ x log(x / m)`` over positive maps x of a given flux, where m is flat. The minimum is
-unique, and its dual has two unknowns c for every visibility: ``x = f exp(Σ c φ) / Z``, with φ the cosines and sines
-of the visibilities. In units of λf the dual is ``α c²/2 - cβ + log Z``, its gradient ``αc - β + <φ>``, its Hessian
-``α + cov(φ)``, and the duality gap is ``Σ gradient² / 2α``: an upper bound of how far the map is from the minimum.
-
-A whole stack takes Newton steps together. The covariances are sums over pixels of products of two cosines or sines,
-made block by block and multiplied with all images at once, over half of the pixels, because these products are even or
-odd under a half turn. They steer only, so single precision is enough for them; value, gradient and gap are not.
+unique; its dual has two unknowns for every visibility (`stixflow.imaging.entropy_dual`) and bounds how far the map is
+from the minimum. A whole stack takes Newton steps together.
 """
 
 from __future__ import annotations
@@ -20,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging.back_projection import Precision, Real, half_table, typed
+from stixflow.imaging.entropy_dual import Problem, certificate, evaluate, newton_step
 from stixflow.imaging.forward import ComplexArray
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.nnls import nnls_flux
@@ -29,16 +25,9 @@ _FLUXES = "auto", "counts", "nnls", "largest"
 _FRACTION_LIMITS = 1e-4, 0.2
 _STACK_BYTES = 24 << 20
 _MOST_TOGETHER = 64
-_PRODUCT_BLOCK_BYTES = 2 << 20
-_MOST_SHARED = 48
-"""Visibilities up to which the products of their waves are made once for all images (benchmarks/bench_imaging.py)."""
-_WORTH_SHARING = 8
-"""Images from which that pays."""
 _PATIENCE = 12
 _EASED, _EASING, _NEAR = 1e4, 4.0, 0.5
 """Images not solved after so many steps start again, from more weight on the entropy to the right one."""
-_ARMIJO = 1e-4
-_MOST_HALVINGS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +175,7 @@ def _solve(
     slope = weights * (flat - measured) * total[:, None] * grid.pixel_area
     regularisation = fraction * 2 * _largest(slope, tables)
     scale = regularisation * total / grid.pixel_area
-    problem = _Problem(regularisation[:, None] / (2 * weights * total[:, None] * grid.pixel_area), measured, scale)
+    problem = Problem(regularisation[:, None] / (2 * weights * total[:, None] * grid.pixel_area), measured, scale)
     maps = _empty(total, grid, parameters)
     maps.regularisation[:] = regularisation
     tables = typed(tables, parameters.precision)
@@ -227,54 +216,7 @@ def merged(
     return (frequencies[0][first], frequencies[1][first]), vis @ share.T, np.sqrt(sigma**2 @ (share**2).T)
 
 
-class _Problem(NamedTuple):
-    """The dual of a stack, in units of λf: α c²/2 - cβ + log Z."""
-
-    alpha: FloatArray
-    """(image, 2 visibility)"""
-    beta: FloatArray
-    """(image, 2 visibility) measured visibilities, parts one after the other, for a flux of 1."""
-    scale: FloatArray
-    """(image,) λf."""
-
-    def only(self, chosen: slice | NDArray[np.bool_] | NDArray[np.intp]) -> _Problem:
-        return _Problem(*(part[chosen] for part in self))
-
-    def eased(self, factor: FloatArray) -> _Problem:
-        """Return the same problems with more weight on the entropy."""
-        return _Problem(self.alpha * factor[:, None], self.beta, self.scale * factor)
-
-
-class _Point(NamedTuple):
-    """Where the stack is: unknowns, the map there, and what follows."""
-
-    unknowns: FloatArray
-    """(image, 2 visibility) c."""
-    first: Real
-    """(image, half of the pixels) part of the flux in the pixels up to the middle one."""
-    turned: Real
-    """The other pixels, last first; 0 for the middle one."""
-    mean: FloatArray
-    """(image, 2 visibility) <φ>, the visibilities of the map for a flux of 1."""
-    log_sum: FloatArray
-    """(image,) log Z."""
-
-    def value(self, problem: _Problem) -> FloatArray:
-        quadratic = 0.5 * problem.alpha * self.unknowns - problem.beta
-        return np.asarray((quadratic * self.unknowns).sum(axis=1) + self.log_sum)
-
-    def gradient(self, problem: _Problem) -> FloatArray:
-        return problem.alpha * self.unknowns - problem.beta + self.mean
-
-    def only(self, chosen: NDArray[np.bool_]) -> _Point:
-        return _Point._make(part[chosen] for part in self)
-
-    def replace(self, rows: NDArray[np.intp] | slice, other: _Point) -> None:
-        for mine, new in zip(self, other, strict=True):
-            mine[rows] = new
-
-
-def _newton(problem: _Problem, tables: tuple[Real, Real], grid: Grid, parameters: MemGE, maps: MemMaps) -> None:
+def _newton(problem: Problem, tables: tuple[Real, Real], grid: Grid, parameters: MemGE, maps: MemMaps) -> None:
     """Solve one stack; the maps, for a flux of 1 and a pixel of 1, are written where they belong.
 
     Plain steps solve nearly everything in 5 to 8. Data that no map of this size and flux explains well make them
@@ -282,12 +224,12 @@ def _newton(problem: _Problem, tables: tuple[Real, Real], grid: Grid, parameters
     """
     n_pixels = grid.shape[0] * grid.shape[1]
     rows = np.arange(len(problem.alpha))
-    point = _evaluate(np.zeros_like(problem.alpha), tables, n_pixels)
+    point = evaluate(np.zeros_like(problem.alpha), tables, n_pixels)
     moved, ease = np.ones(len(rows), np.bool_), np.ones(len(rows))
     for iteration in range(parameters.max_iterations + 1):
         if iteration == _PATIENCE:
-            point, ease = _evaluate(np.zeros_like(problem.alpha), tables, n_pixels), np.full(len(rows), _EASED)
-        gap, objective, chi2 = _certificate(point, problem, n_pixels)
+            point, ease = evaluate(np.zeros_like(problem.alpha), tables, n_pixels), np.full(len(rows), _EASED)
+        gap, objective, chi2 = certificate(point, problem, n_pixels)
         converged = gap <= parameters.tolerance * np.maximum(objective, 1.0)
         leave = converged | (~moved & (ease == 1)) | (iteration == parameters.max_iterations)
         if leave.any():
@@ -298,115 +240,10 @@ def _newton(problem: _Problem, tables: tuple[Real, Real], grid: Grid, parameters
             point, problem, rows, ease = point.only(~leave), problem.only(~leave), rows[~leave], ease[~leave]
         if not len(rows):
             return
-        moved = _step(point, problem.eased(ease), tables, n_pixels)
+        moved = newton_step(point, problem.eased(ease), tables, n_pixels)
         if iteration >= _PATIENCE:
-            gap, objective, _ = _certificate(point, problem.eased(ease), n_pixels)
+            gap, objective, _ = certificate(point, problem.eased(ease), n_pixels)
             ease = np.where((gap <= _NEAR * objective) | ~moved, np.maximum(ease / _EASING, 1.0), ease)
-
-
-def _step(point: _Point, problem: _Problem, tables: tuple[Real, Real], n_pixels: int) -> NDArray[np.bool_]:
-    """One Newton step of all, in place, halved where it does not descend; which of them could move at all."""
-    gradient = point.gradient(problem)
-    hessian = _covariances(point, tables)
-    diagonal = np.arange(hessian.shape[1])
-    hessian[:, diagonal, diagonal] += problem.alpha
-    direction = -np.linalg.solve(hessian, gradient[..., None])[..., 0]
-    slope, value = (gradient * direction).sum(axis=1), point.value(problem)
-    slack = 64 * np.finfo(point.first.dtype).eps * (1.0 + np.abs(value))
-    start, length = point.unknowns.copy(), 1.0
-    waiting = np.arange(len(value))
-    for _ in range(_MOST_HALVINGS):
-        trial = _evaluate(start[waiting] + length * direction[waiting], tables, n_pixels)
-        limit = value[waiting] + _ARMIJO * length * slope[waiting] + slack[waiting]
-        is_lower = trial.value(problem.only(waiting)) <= limit
-        if is_lower.all() and len(waiting) == len(value):
-            point.replace(slice(None), trial)
-            return np.ones(len(value), np.bool_)
-        point.replace(waiting[is_lower], trial.only(is_lower))
-        waiting = waiting[~is_lower]
-        if not len(waiting):
-            break
-        length *= 0.5
-    moved = np.ones(len(value), np.bool_)
-    moved[waiting] = False
-    return moved
-
-
-def _evaluate(unknowns: FloatArray, tables: tuple[Real, Real], n_pixels: int) -> _Point:
-    cosines, sines = tables
-    half = unknowns.shape[1] // 2
-    typed = unknowns.astype(cosines.dtype)
-    even, odd = typed[:, :half] @ cosines, typed[:, half:] @ sines
-    first = even + odd
-    turned = np.subtract(even, odd, out=even)
-    if n_pixels % 2:
-        turned[:, -1] = -np.inf
-    top = np.maximum(first.max(axis=1), turned.max(axis=1))[:, None]
-    for part in (first, turned):
-        part -= top
-        np.exp(part, out=part)
-    total = first.sum(axis=1, dtype=np.float64) + turned.sum(axis=1, dtype=np.float64)
-    inverse = (1.0 / total)[:, None].astype(first.dtype)
-    first *= inverse
-    turned *= inverse
-    mean = np.concatenate([np.add(first, turned, out=odd) @ cosines.T, (first - turned) @ sines.T], axis=1)
-    return _Point(unknowns, first, turned, mean.astype(np.float64), top[:, 0] + np.log(total))
-
-
-def _certificate(point: _Point, problem: _Problem, n_pixels: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Duality gap, objective and misfit (image,)."""
-    misfit = ((point.mean - problem.beta) ** 2 / (2 * problem.alpha)).sum(axis=1)
-    relative_entropy = (point.mean * point.unknowns).sum(axis=1) - point.log_sum + np.log(n_pixels)
-    gap = (point.gradient(problem) ** 2 / (2 * problem.alpha)).sum(axis=1)
-    return problem.scale * gap, problem.scale * (misfit + relative_entropy), problem.scale * misfit
-
-
-def _covariances(point: _Point, tables: tuple[Real, Real]) -> FloatArray:
-    """Covariances (image, 2 visibility, 2 visibility) of the cosines and sines over each map, in single precision."""
-    cosines, sines = tables
-    even, odd = (point.first + point.turned).astype(np.float32), (point.first - point.turned).astype(np.float32)
-    k = len(cosines)
-    moments = np.empty((len(even), 2 * k, 2 * k))
-    is_shared = k <= _MOST_SHARED and len(even) >= _WORTH_SHARING
-    sums = _shared_moments if is_shared else _separate_moments
-    sums(even, odd, cosines, sines, moments)
-    moments[:, k:, :k] = moments[:, :k, k:].transpose(0, 2, 1)
-    moments -= point.mean[:, :, None] * point.mean[:, None, :]
-    return moments
-
-
-def _shared_moments(even: Real, odd: Real, cosines: Real, sines: Real, moments: FloatArray) -> None:
-    k, n_half = cosines.shape
-    n_pairs = k * (k + 1) // 2
-    block = max(_PRODUCT_BLOCK_BYTES // (4 * (2 * n_pairs + k * k)), 16)
-    products = np.empty((2 * n_pairs + k * k, block), np.float32)
-    sums_even, sums_odd = np.zeros((len(even), 2 * n_pairs)), np.zeros((len(even), k * k))
-    for start in range(0, n_half, block):
-        c, s = (np.asarray(part[:, start : start + block], np.float32) for part in (cosines, sines))
-        width = c.shape[1]
-        row = 0
-        for i in range(k):
-            stop = row + k - i
-            np.multiply(c[i], c[i:], out=products[row:stop, :width])
-            np.multiply(s[i], s[i:], out=products[n_pairs + row : n_pairs + stop, :width])
-            np.multiply(c[i], s, out=products[2 * n_pairs + i * k : 2 * n_pairs + (i + 1) * k, :width])
-            row = stop
-        sums_even += even[:, start : start + width] @ products[: 2 * n_pairs, :width].T
-        sums_odd += odd[:, start : start + width] @ products[2 * n_pairs :, :width].T
-    pair = np.triu_indices(k)
-    for offset, part in ((0, sums_even[:, :n_pairs]), (k, sums_even[:, n_pairs:])):
-        moments[:, offset + pair[0], offset + pair[1]] = part
-        moments[:, offset + pair[1], offset + pair[0]] = part
-    moments[:, :k, k:] = sums_odd.reshape(-1, k, k)
-
-
-def _separate_moments(even: Real, odd: Real, cosines: Real, sines: Real, moments: FloatArray) -> None:
-    k = len(cosines)
-    c, s = np.asarray(cosines, np.float32), np.asarray(sines, np.float32)
-    for weight_even, weight_odd, out in zip(even, odd, moments, strict=True):
-        out[:k, :k] = (c * weight_even) @ c.T
-        out[k:, k:] = (s * weight_even) @ s.T
-        out[:k, k:] = (c * weight_odd) @ s.T
 
 
 def _write(maps: Real, rows: NDArray[np.intp], first: Real, turned: Real) -> None:

@@ -14,8 +14,9 @@ from stixflow.errors import UsageError
 from stixflow.imaging.back_projection import BackProjection, back_project
 from stixflow.imaging.clean import Clean, clean, natural_beam
 from stixflow.imaging.em import EM, em
+from stixflow.imaging.fit_parameters import PARAMETERS
 from stixflow.imaging.forward import modulation_amplitude, sum_case
-from stixflow.imaging.forward_fit import PARAMETERS, Fits, ForwardFit, fit_image, forward_fit
+from stixflow.imaging.forward_fit import Fits, ForwardFit, fit_image, forward_fit
 from stixflow.imaging.grid_models import grid_response
 from stixflow.imaging.grids import FloatArray, Grid
 from stixflow.imaging.mem_ge import MemGE, mem_ge

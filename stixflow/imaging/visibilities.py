@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging.back_projection import shift_phase_center
+from stixflow.imaging.bands import ElutMode
 from stixflow.imaging.bins import BinRule, energy_ranges, time_ranges, with_energy_shift
-from stixflow.imaging.counts import ElutMode, IntervalCounts, interval_counts
+from stixflow.imaging.counts import IntervalCounts, interval_counts
 from stixflow.imaging.forward import ComplexArray, modulation_amplitude, sum_case
 from stixflow.imaging.grid_models import GridModel, grid_response
 from stixflow.imaging.grids import FloatArray

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from stixflow.errors import ImagingError, UsageError
 from stixflow.imaging import ForwardFit, Gaussian, Grid, Loop, choose_model, from_arrays, source_visibilities
 from stixflow.imaging.fit_models import Model
-from stixflow.imaging.forward_fit import PARAMETERS, Kind, _matched, _scatter, fit_image, forward_fit
+from stixflow.imaging.fit_parameters import PARAMETERS, _matched, scatter
+from stixflow.imaging.forward_fit import Kind, fit_image, forward_fit
 from stixflow.instrument import detectors, subcollimators
 
 U, V = detectors().u[subcollimators()], detectors().v[subcollimators()]
@@ -148,17 +149,17 @@ def test_exchanged_sources_do_not_widen_the_errors() -> None:
     exchanged[:, ::2] = noisy[:, ::2, ::-1]
     kinds = ("circle", "circle")
     np.testing.assert_array_equal(_matched(exchanged, values, kinds)[..., :5], noisy[..., :5])
-    np.testing.assert_array_equal(_scatter(exchanged, values, kinds), _scatter(noisy, values, kinds))
-    assert np.nanmax(_scatter(exchanged, values, kinds)) < 0.2
+    np.testing.assert_array_equal(scatter(exchanged, values, kinds), scatter(noisy, values, kinds))
+    assert np.nanmax(scatter(exchanged, values, kinds)) < 0.2
 
 
 def test_angles_that_differ_by_half_a_turn_are_the_same() -> None:
     values = np.array([[[12.0, 3.0, 5.0, 50.0, 25.0, 179.5, 90.0]]])
     noisy = np.repeat(values[:, None], 3, axis=1)
     noisy[0, :, 0, 5:] = [[179.0, 90.0], [0.5, -91.0], [1.0, -89.0]]
-    scatter = _scatter(noisy, values, ("loop",))
-    assert scatter[0, 0, 5] == pytest.approx(np.std([-0.5, 1.0, 1.5], ddof=1))
-    assert scatter[0, 0, 6] == pytest.approx(1.0)
+    spread = scatter(noisy, values, ("loop",))
+    assert spread[0, 0, 5] == pytest.approx(np.std([-0.5, 1.0, 1.5], ddof=1))
+    assert spread[0, 0, 6] == pytest.approx(1.0)
 
 
 def test_sources_come_in_order_of_flux() -> None:

@@ -130,7 +130,7 @@ def test_a_stack_gives_the_images_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
     (vis, sigma), grid = _noisy(12), Grid((21, 20), 4.0)
     together = mem_ge(vis, sigma, U, V, grid)
     monkeypatch.setattr("stixflow.imaging.mem_ge._MOST_TOGETHER", 9)
-    monkeypatch.setattr("stixflow.imaging.mem_ge._PRODUCT_BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("stixflow.imaging.entropy_dual._PRODUCT_BLOCK_BYTES", 1 << 16)
     cut = mem_ge(vis, sigma, U, V, grid)
     np.testing.assert_array_equal(cut.iterations, together.iterations)
     np.testing.assert_allclose(cut.image, together.image, rtol=1e-4)
@@ -150,7 +150,7 @@ def test_sources_that_do_not_fit_the_map_are_solved_too(source: Gaussian, sigma:
 def test_many_visibilities_take_the_other_way_to_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
     (vis, sigma), grid = _noisy(9), Grid((21, 20), 4.0)
     shared_products = mem_ge(vis, sigma, U, V, grid, MemGE(tolerance=1e-10)).image
-    monkeypatch.setattr("stixflow.imaging.mem_ge._MOST_SHARED", 0)
+    monkeypatch.setattr("stixflow.imaging.entropy_dual._MOST_SHARED", 0)
     separate = mem_ge(vis, sigma, U, V, grid, MemGE(tolerance=1e-10)).image
     np.testing.assert_allclose(separate, shared_products, rtol=1e-4)
 
