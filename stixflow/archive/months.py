@@ -25,6 +25,7 @@ LAYOUT = Layout(chunks={})
 """One object a variable: a month of light curves is 13 MB, 2 MB in the store."""
 
 _REFUSED = "refused "
+"""In front of the path that a month would have whose days cannot be joined."""
 _FEWEST_DAYS = 8
 """Of a month, for joining them to pay, and of a span, for looking for months."""
 
@@ -44,26 +45,6 @@ class Month:
         return f"{self.product} {self.month}"
 
 
-def _months_of(partitions: Iterable[Partition]) -> list[Month]:
-    """Group day partitions, sorted by time, by product and month."""
-    ordered = sorted(partitions, key=lambda item: (item.product, item.day))
-    groups = groupby(ordered, key=lambda item: (item.product, np.datetime64(item.day, "M")))
-    return [_month(product, month, list(days)) for (product, month), days in groups]
-
-
-def _month(product: str, month: np.datetime64, days: Sequence[Partition]) -> Month:
-    lines = "\n".join(f"{day.key} {day.digest}" for day in days)
-    name = hashlib.sha256(lines.encode()).hexdigest()[:26]
-    place = str(month).replace("-", "/")
-    path = f"{DERIVED}/{product}/v{DATA_MODEL_VERSION}/{place}/{name}.zarr"
-    return Month(product, month, tuple(days), path)
-
-
-def _worth_joining(month: Month) -> bool:
-    """Tell whether a month has days enough, and days that can be joined."""
-    return len(month.days) >= _FEWEST_DAYS and len({(day.axes, day.structure) for day in month.days}) == 1
-
-
 def stale_months(catalog: Catalog, root: str) -> list[Month]:
     """Return the months whose joined store is not that of the days published now, or is lost."""
     months = [month for month in _months_of(catalog.partitions(_JOINED)) if _worth_joining(month)]
@@ -72,18 +53,19 @@ def stale_months(catalog: Catalog, root: str) -> list[Month]:
     return [
         month
         for month in months
-        if done.get(month.label) != refused(month) and (done.get(month.label) != month.path or month.path not in there)
+        if done.get(month.label) != _refused(month) and (done.get(month.label) != month.path or month.path not in there)
     ]
 
 
-def refused(month: Month) -> str:
-    """Return what the catalog keeps of a month whose days cannot be joined, so that it is not tried at each run."""
-    return f"{_REFUSED}{month.path}"
+def keep_month(catalog: Catalog, month: Month, *, joined: bool, run_id: str) -> None:
+    """Record that a month was joined, or that its days cannot be, so that it is not tried at each run."""
+    kept = month.path if joined else _refused(month)
+    catalog.mark_done(DERIVED, {month.label: kept}, run_id=run_id)
 
 
-def is_refused(kept: str) -> bool:
-    """Tell whether what the catalog keeps of a month is that it cannot be joined."""
-    return kept.startswith(_REFUSED)
+def joined_months(catalog: Catalog) -> list[str]:
+    """Return the paths of the months that were joined, below the root."""
+    return [path for path in catalog.done(DERIVED).values() if not path.startswith(_REFUSED)]
 
 
 def stores_of(catalog: Catalog, root: str, found: Sequence[Partition]) -> list[tuple[str, str | None]]:
@@ -113,3 +95,27 @@ def _whole_months(catalog: Catalog, found: Sequence[Partition]) -> dict[np.datet
 
 def _of(item: Partition) -> np.datetime64:
     return np.datetime64(item.day, "M")
+
+
+def _months_of(partitions: Iterable[Partition]) -> list[Month]:
+    """Group day partitions, sorted by time, by product and month."""
+    ordered = sorted(partitions, key=lambda item: (item.product, item.day))
+    groups = groupby(ordered, key=lambda item: (item.product, np.datetime64(item.day, "M")))
+    return [_month(product, month, list(days)) for (product, month), days in groups]
+
+
+def _month(product: str, month: np.datetime64, days: Sequence[Partition]) -> Month:
+    lines = "\n".join(f"{day.key} {day.digest}" for day in days)
+    name = hashlib.sha256(lines.encode()).hexdigest()[:26]
+    place = str(month).replace("-", "/")
+    path = f"{DERIVED}/{product}/v{DATA_MODEL_VERSION}/{place}/{name}.zarr"
+    return Month(product, month, tuple(days), path)
+
+
+def _worth_joining(month: Month) -> bool:
+    """Tell whether a month has days enough, and days that can be joined."""
+    return len(month.days) >= _FEWEST_DAYS and len({(day.axes, day.structure) for day in month.days}) == 1
+
+
+def _refused(month: Month) -> str:
+    return f"{_REFUSED}{month.path}"

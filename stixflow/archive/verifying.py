@@ -8,8 +8,8 @@ import numpy as np
 
 from stixflow.archive.catalog import Catalog
 from stixflow.archive.entries import Partition
-from stixflow.archive.layout import DERIVED, join_url
-from stixflow.archive.months import is_refused
+from stixflow.archive.layout import join_url
+from stixflow.archive.months import joined_months
 from stixflow.cubes.store import Defect, open_store, verify_store, which_are_there
 from stixflow.errors import StixflowError
 
@@ -49,5 +49,4 @@ def _disagreements(url: str, item: Partition) -> list[str]:
 
 
 def _verify_months(catalog: Catalog, root: str) -> list[Defect]:
-    urls = [join_url(root, path) for path in catalog.done(DERIVED).values() if not is_refused(path)]
-    return [defect for url in urls for defect in verify_store(url)]
+    return [defect for path in joined_months(catalog) for defect in verify_store(join_url(root, path))]

@@ -16,8 +16,7 @@ from stixflow.archive import (
     list_releases,
     open_archive,
 )
-from stixflow.archive.layout import DERIVED
-from stixflow.archive.months import is_refused
+from stixflow.archive.months import joined_months
 from stixflow.cubes.store import delete_store
 from stixflow.errors import StoreError
 from stixflow.jobs.kept import read_kept
@@ -154,7 +153,7 @@ def check(root: str, *, remove_damaged: bool = False, catalog: str | None = None
 
 
 def _rebuildable(archive: Archive) -> Iterator[str]:
-    yield from (path for path in archive.catalog.done(DERIVED).values() if not is_refused(path))
+    yield from joined_months(archive.catalog)
     for item in archive.catalog.partitions():
         sets = archive.catalog.packet_sets(item.product, item.key)
         if sets and all(_is_whole(archive.root, one) for one in sets):

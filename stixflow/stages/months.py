@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stixflow.archive.layout import DERIVED
-from stixflow.archive.months import refused, stale_months
+from stixflow.archive.months import keep_month, stale_months
 from stixflow.jobs.join import JoinJob, join
 from stixflow.stages.run import Run
 
@@ -17,8 +16,7 @@ def join_months(run: Run) -> None:
         for label, month in months.items()
     ]
     for job, reason in run.fan_out("months", join, todo, lambda job: job.label):
-        kept = refused(months[job.label]) if reason else job.path
-        run.archive.catalog.mark_done(DERIVED, {job.label: kept}, run_id=run.run_id)
+        keep_month(run.archive.catalog, months[job.label], joined=not reason, run_id=run.run_id)
         if reason:
             run.skip("months", job.label, f"its days are read one by one: {reason}")
         else:
