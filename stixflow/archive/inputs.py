@@ -20,9 +20,11 @@ from stixflow.errors import BalanceError
 class Inputs(Database):
     """The part of the catalog that knows files, packet sets and quarantine."""
 
-    def knows_file(self, digest: str) -> bool:
-        """Tell whether a file of this content has been ingested."""
-        return bool(self._rows(sa.select(tables.file.c.digest).where(tables.file.c.digest == digest)))
+    def known_files(self, digests: Iterable[str]) -> set[str]:
+        """Return those of some digests of which a file has been ingested."""
+        column = tables.file.c.digest
+        parts = chunks(sorted(set(digests)))
+        return {row["digest"] for some in parts for row in self._rows(sa.select(column).where(column.in_(some)))}
 
     def register_file(
         self,

@@ -12,11 +12,11 @@ from stixflow.jobs.frame import (
     AncillaryJob,
     Framed,
     FrameJob,
-    NotTelemetry,
     frame,
     keep_ancillary,
 )
 from stixflow.jobs.image import Imaged, ImageJob, NotImaged, image, image_together
+from stixflow.jobs.kept import Refused
 from stixflow.jobs.official import (
     HEADER_CLOCK,
     OfficialBooks,
@@ -37,10 +37,10 @@ __all__ = [
     "ImageJob",
     "Imaged",
     "NotImaged",
-    "NotTelemetry",
     "OfficialBooks",
     "OfficialFile",
     "OfficialJob",
+    "Refused",
     "build",
     "detect",
     "frame",

@@ -17,7 +17,7 @@ from stixflow.cubes.build import Place, place
 from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.sources import SOURCES, product_of, record_names
 from stixflow.errors import BalanceError, InputFileError
-from stixflow.jobs.kept import Reject, write_all_kept, write_kept, write_rejects
+from stixflow.jobs.kept import Refused, Reject, write_all_kept, write_kept, write_rejects
 from stixflow.telemetry import Accounting, Decoded, Packets, Quarantined, Records, consistent, decode, iter_packets
 from stixflow.telemetry.layouts import type_name
 from stixflow.time import ANCHOR_CLOCK, TICKS_PER_SECOND, Clock, iso, scet_to_utc, to_utc
@@ -84,14 +84,7 @@ class Framed:
     """Packets of known types that are kept but have no cube yet, by type."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotTelemetry:
-    """A file that holds no packet at all, and what it seems to be."""
-
-    reason: str
-
-
-def frame(job: FrameJob) -> Framed | NotTelemetry:
+def frame(job: FrameJob) -> Framed | Refused:
     """Sort the packets of one file into packet sets.
 
     Every packet is decoded once here, so that a packet set holds only packets that can be decoded, and what cannot be
@@ -108,7 +101,7 @@ def frame(job: FrameJob) -> Framed | NotTelemetry:
             rejected += write_rejects(job.root, (*packets.rejected, *unusable))
             accounting += packets.accounting
     except InputFileError as error:
-        return NotTelemetry(str(error))
+        return Refused(str(error))
     framed = Framed(
         packets_in=accounting.packets_in,
         used=sum(record.n_home for record in sets),

@@ -13,6 +13,13 @@ from stixflow.telemetry import Quarantined
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that the archive does not take, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reject:
     """Bytes in quarantine: why, where they were, and where they are kept below the root."""
 

@@ -19,7 +19,7 @@ from stixflow.cubes.corrections import MISSING_DETECTORS, OVERLAPPING_DURATIONS,
 from stixflow.cubes.files import local_copy
 from stixflow.cubes.model import PRODUCTS
 from stixflow.errors import BalanceError, InputFileError, StixflowError, StoreError
-from stixflow.jobs.kept import write_kept
+from stixflow.jobs.kept import Refused, write_kept
 from stixflow.time import ANCHOR_CLOCK, TICKS_PER_SECOND, Clock, TimeRange, iso
 
 if TYPE_CHECKING:
@@ -78,13 +78,6 @@ class OfficialFile:
 
 
 @dataclass(frozen=True, slots=True)
-class NotOfficial:
-    """A file from which no cube can be made, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class OfficialInput:
     """One official file of a partition that is to be built."""
 
@@ -116,7 +109,7 @@ def _unpacked_bytes(path: Path) -> int:
         return int.from_bytes(file.read(4), "little")
 
 
-def keep_official(job: OfficialJob) -> OfficialFile | NotOfficial:
+def keep_official(job: OfficialJob) -> OfficialFile | Refused:
     """Read an official file whole, copy it into the archive, and tell the partitions that it has bins of."""
     path = Path(job.path)
     from stixflow.fits.headers import verify_sums
@@ -126,10 +119,10 @@ def keep_official(job: OfficialJob) -> OfficialFile | NotOfficial:
         verify_sums(path)
         parts = [part for number, cube in enumerate(cubes) for part in _parts(cube, path, number)]
     except StixflowError as error:
-        return NotOfficial(str(error))
+        return Refused(str(error))
     blob = path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != job.digest:
-        return NotOfficial(f"{path.name} changed while it was read. Do: ingest it again.")
+        return Refused(f"{path.name} changed while it was read. Do: ingest it again.")
     home = parts[0].attrs["home"]
     place = f"packets/{parts[0].product}/{home}/{job.digest[:32]}.fits"
     write_kept(job.root, place, blob)
@@ -329,7 +322,6 @@ def _times(cube: xr.Dataset, clock: Clock) -> dict[str, NDArray[np.datetime64]]:
 
 __all__ = [
     "HEADER_CLOCK",
-    "NotOfficial",
     "OfficialBooks",
     "OfficialFile",
     "OfficialInput",

@@ -186,12 +186,14 @@ def _remember(run: Run, inbox: Inbox, there: Mapping[str, Path], failed: Mapping
     catalog = run.archive.catalog
     earlier = {name: Refusal.read(text) for name, text in _remembered(catalog, _REFUSED, inbox.url).items()}
     now = _list(open_files(inbox.url))
+    digests = {name: file_digest(path) for name, path in there.items()}
+    known = catalog.known_files(digests.values())
     taken, refused = {}, {}
     for drop in inbox.ready:
         path = there.get(drop.name)
         if path is None or now.get(drop.name) != drop:
             continue
-        if catalog.knows_file(file_digest(path)):
+        if digests[drop.name] in known:
             taken[drop.name] = drop.stamp
         else:
             note = failed.get(path.name, {"error": "it was left out"})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from stixflow import jobs
 from stixflow.archive import FileEntry, PacketSet, Quarantined
@@ -12,10 +13,18 @@ from stixflow.errors import MissingFile
 from stixflow.jobs.frame import SetRecord
 from stixflow.jobs.kept import kept_of
 from stixflow.stages.official import register_official
-from stixflow.stages.run import Run
+from stixflow.stages.run import Run, gathered
 
 _BLOCK = 1 << 20
+Found = TypeVar("Found")
 _TELEMETRY, _OFFICIAL, _ANCILLARY = "telemetry", "official", "ancillary"
+
+
+class _OfFile(Protocol):
+    """A job on one file."""
+
+    @property
+    def path(self) -> str: ...
 
 
 def ingest(run: Run, paths: Sequence[Path]) -> None:
@@ -38,10 +47,11 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
     have = {_identity(item) for item in sets}
     kept = kept_of(run.archive.root, [item.path for item in sets])
     lost = {item.file_digest for item in sets if item.path not in kept}
+    digests = {path: file_digest(path) for path in files}
+    ingested = run.archive.catalog.known_files(digests.values()) - lost
     known = 0
-    for path in files:
-        digest = file_digest(path)
-        if digest in seen or (digest not in lost and run.archive.catalog.knows_file(digest)):
+    for path, digest in digests.items():
+        if digest in seen or digest in ingested:
             run.skip("ingest", path.name, "already ingested: the archive has a file of this content")
             known += 1
             continue
@@ -49,12 +59,8 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
         {_TELEMETRY: telemetry, _OFFICIAL: official, _ANCILLARY: ancillary}[_kind(path)][str(path)] = digest
     _ingest_ancillary(run, ancillary)
     todo = [jobs.FrameJob(path, run.archive.root, run.clock) for path in telemetry]
-    for job, framed in run.fan_out("ingest", jobs.frame, todo, lambda job: Path(job.path).name):
-        path = Path(job.path)
-        if isinstance(framed, jobs.Framed):
-            _register(run, path, telemetry[job.path], framed, have)
-        else:
-            _refuse(run, path, path in paths, framed.reason)
+    for path, framed in _taken(run, run.fan_out("ingest", jobs.frame, todo, _name), paths):
+        _register(run, path, telemetry[str(path)], framed, have)
     _ingest_official(run, official, paths)
     if files and not run.counts["files"] and not run.counts["files_restored"] and not known and not run.failed:
         raise MissingFile(
@@ -104,6 +110,10 @@ def _is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
+def _name(job: _OfFile) -> str:
+    return Path(job.path).name
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     total = hashlib.sha256()
@@ -125,22 +135,28 @@ def _kind(path: Path) -> str:
 
 def _ingest_official(run: Run, official: Mapping[str, str], paths: Sequence[Path]) -> None:
     todo = [jobs.OfficialJob(path, digest, run.archive.root) for path, digest in official.items()]
-    for job, found in run.fan_out("ingest", jobs.keep_official, todo, lambda job: Path(job.path).name):
-        path = Path(job.path)
-        if isinstance(found, jobs.OfficialFile):
-            _count_file(run, path, register_official(run, path, job.digest, found))
-        else:
-            _refuse(run, path, path in paths, found.reason)
+    for path, found in _taken(run, run.fan_out("ingest", jobs.keep_official, todo, _name), paths):
+        _count_file(run, path, register_official(run, path, official[str(path)], found))
 
 
-def _refuse(run: Run, path: Path, is_named: bool, reason: str) -> None:
-    note = run.fail if is_named else run.skip
-    note("ingest", path.name, reason.removeprefix(f"{path.name} "))
+def _taken(
+    run: Run, ended: Iterable[tuple[_OfFile, Found | jobs.Refused]], paths: Sequence[Path]
+) -> Iterator[tuple[Path, Found]]:
+    """Yield files with what was found in them, those that ended together in one transaction; the rest is refused."""
+    for some in gathered(ended):
+        with run.archive.catalog.together():
+            for job, found in some:
+                path = Path(job.path)
+                if isinstance(found, jobs.Refused):
+                    note = run.fail if path in paths else run.skip
+                    note("ingest", path.name, found.reason.removeprefix(f"{path.name} "))
+                else:
+                    yield path, found
 
 
 def _ingest_ancillary(run: Run, ancillary: Mapping[str, str]) -> None:
     todo = [jobs.AncillaryJob(path, digest, run.archive.root) for path, digest in ancillary.items()]
-    for job, kept in run.fan_out("ingest", jobs.keep_ancillary, todo, lambda job: Path(job.path).name):
+    for job, kept in run.fan_out("ingest", jobs.keep_ancillary, todo, _name):
         path = Path(job.path)
         entry = FileEntry(job.digest, path.name, "ephemeris", path.stat().st_size, path=kept.path)
         item = PacketSet("ephemeris", kept.key, job.digest, kept.path, 0, job.digest, {"name": path.name})

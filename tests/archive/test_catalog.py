@@ -251,10 +251,10 @@ class TestInputs:
         entry = FileEntry("d1", "a.xml", "xml", 100, packets_in=6, used=3, duplicates=1, rejected=2, attrs={"n": [1]})
         sets = [PacketSet("ql_lightcurve", "2022-11-09", "s1", "packets/s1", 3, "d1")]
         bad = [Quarantined("a.xml", "bad length", 17, 4, "quarantine/x"), Quarantined("a.xml", "no header")]
-        assert not catalog.knows_file("d1")
+        assert not catalog.known_files(["d1"])
         assert catalog.register_file(entry, run_id="R1", packet_sets=sets, quarantined=bad)
         assert not catalog.register_file(entry, run_id="R2", packet_sets=sets, quarantined=bad)
-        assert catalog.knows_file("d1")
+        assert catalog.known_files(["d1", "d2"]) == {"d1"}
         assert catalog.packet_sets("ql_lightcurve", "2022-11-09") == sets
         assert catalog.packet_sets("sci_pixels") == []
         assert [row["reason"] for row in catalog.quarantined()] == ["bad length", "no header"]
@@ -265,7 +265,7 @@ class TestInputs:
     def test_books_that_do_not_balance_are_refused(self, catalog: Catalog) -> None:
         with pytest.raises(BalanceError, match="5 packets read, 3 used"):
             catalog.register_file(FileEntry("d1", "a", "xml", 1, packets_in=5, used=3), run_id="R1")
-        assert not catalog.knows_file("d1")
+        assert not catalog.known_files(["d1"])
 
     def test_packet_sets_are_kept_once(self, catalog: Catalog) -> None:
         item = PacketSet("sci_pixels", "1-2", "s", "p", 3, "f", {"late": True})

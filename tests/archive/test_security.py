@@ -264,7 +264,7 @@ def test_no_filter_is_sql(engine: str, tmp_path: Path, request: pytest.FixtureRe
         assert catalog.images(text) == []
         assert catalog.images(image_id=text) == []
         assert catalog.done(text) == {}
-        assert catalog.knows_file(text) is False
+        assert catalog.known_files([text]) == set()
         assert catalog.current(text, text) is None
         for refuse in (
             lambda text=text: catalog.partitions(start=text),

@@ -159,7 +159,7 @@ def test_a_file_without_a_packet_is_not_telemetry(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
     told = jobs.frame(jobs.FrameJob(str(path), str(tmp_path)))
-    assert isinstance(told, jobs.NotTelemetry)
+    assert isinstance(told, jobs.Refused)
     assert "a PNG image" in told.reason
     assert "Expected" in told.reason
     assert "Do:" in told.reason
