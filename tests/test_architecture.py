@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,33 @@ def test_jobs_and_archive_do_not_know_the_edges() -> None:
         target = _ROOT / "stixflow" / place
         for path in sorted(target.rglob("*.py")) if target.is_dir() else [target]:
             assert not any(name.startswith(("stixflow.cli", "stixflow.demo", "flows")) for name in _imports(path)), path
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    """Of what a module imports when it is imported itself; functions and the type checker may look back."""
+    modules = {_module(path) for path in _SOURCES}
+    known = {_module(path): set(_imported_at_once(path, modules)) - {_module(path)} for path in _SOURCES}
+    assert set(TopologicalSorter(known).static_order()) == modules
+
+
+def test_private_names_stay_in_their_module() -> None:
+    modules = {_module(path) for path in _SOURCES}
+    for path in _SOURCES:
+        for name in _imports(path):
+            last = name.rpartition(".")[2]
+            if name.startswith(("stixflow.", "flows.")) and name not in modules:
+                assert not last.startswith("_") or last == "__version__", f"{_place(path)} imports {name}"
+
+
+def _module(path: Path) -> str:
+    return _place(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _imported_at_once(path: Path, modules: set[str]) -> Iterator[str]:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from ({name if name in modules else node.module for name in names}) & modules
 
 
 def test_the_rules_see_violations() -> None:
