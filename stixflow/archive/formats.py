@@ -34,17 +34,17 @@ def write_table(frame: pd.DataFrame, kind: str, path: Path | None = None) -> str
     return str(path)
 
 
+def for_people(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as it is printed: times to the second, lists as their length, digests by their first digits."""
+    return frame.assign(**{str(name): _shown(str(name), column) for name, column in frame.items()})
+
+
 def _as_text(frame: pd.DataFrame, kind: str) -> str:
     if kind == "csv":
         return frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f").rstrip("\n")
     if kind == "json":
         return str(frame.to_json(orient="records", date_format="iso", date_unit="ms"))
     return for_people(frame).to_string(index=False) if len(frame) else "nothing"
-
-
-def for_people(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table as it is printed: times to the second, lists as their length, digests by their first digits."""
-    return frame.assign(**{str(name): _shown(str(name), column) for name, column in frame.items()})
 
 
 def _shown(name: str, column: Any) -> Any:

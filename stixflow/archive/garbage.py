@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from stixflow.archive import tables
+from stixflow.archive.archive import Archive
 from stixflow.archive.layout import DERIVED
 from stixflow.archive.queries import chunks
 from stixflow.archive.runs import active_runs
@@ -25,9 +25,6 @@ from stixflow.cubes.files import open_files
 from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.store import delete_store
 from stixflow.errors import UsageError
-
-if TYPE_CHECKING:
-    from stixflow.archive.archive import Archive
 
 _ROOMS = frozenset({*PRODUCTS, "packets", "quarantine", "images", DERIVED})
 """Folders of the root that are the archive's own; nothing else is ever touched."""
