@@ -59,7 +59,8 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
         {_TELEMETRY: telemetry, _OFFICIAL: official, _ANCILLARY: ancillary}[_kind(path)][str(path)] = digest
     _ingest_ancillary(run, ancillary)
     todo = [jobs.FrameJob(path, run.archive.root, run.clock) for path in telemetry]
-    for path, framed in _taken(run, run.fan_out("ingest", jobs.frame, todo, _name), paths):
+    ended = run.fan_out("ingest", jobs.frame, todo, _name)
+    for path, framed in _taken(run, ended, paths):
         _register(run, path, telemetry[str(path)], framed, have)
     _ingest_official(run, official, paths)
     if files and not run.counts["files"] and not run.counts["files_restored"] and not known and not run.failed:
@@ -135,7 +136,8 @@ def _kind(path: Path) -> str:
 
 def _ingest_official(run: Run, official: Mapping[str, str], paths: Sequence[Path]) -> None:
     todo = [jobs.OfficialJob(path, digest, run.archive.root) for path, digest in official.items()]
-    for path, found in _taken(run, run.fan_out("ingest", jobs.keep_official, todo, _name), paths):
+    ended = run.fan_out("ingest", jobs.keep_official, todo, _name)
+    for path, found in _taken(run, ended, paths):
         _count_file(run, path, register_official(run, path, official[str(path)], found))
 
 
