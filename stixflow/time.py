@@ -7,8 +7,9 @@ level products (header pairs and the clock kernel of 2020-09), linear in between
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TypeAlias
 
 import numpy as np
@@ -23,6 +24,8 @@ TICKS_PER_SECOND = 65536
 SYNC_LOST_BIT = 1 << 31
 """Set in the coarse time of a packet whose clock was not synchronised: such a time dates nothing."""
 
+_ZONE = re.compile(r"[T ].*[^\d:.\s]")
+"""A clock with more than numbers: a time zone, or what is none, of which numpy warns before it refuses it."""
 _EPOCH = np.datetime64("2000-01-01T00:00:00", "ns")
 _ANCHORS = np.array(
     [
@@ -209,7 +212,7 @@ class TimeRange:
 
 
 def to_utc(value: object) -> np.datetime64:
-    """One UTC time as datetime64[ns] from text, datetime, pandas, or astropy time.
+    """One UTC time as datetime64[ns] from text, datetime, pandas, or astropy time; what names a time zone is converted.
 
     Raises
     ------
@@ -222,7 +225,7 @@ def to_utc(value: object) -> np.datetime64:
     if isinstance(plain, str):
         plain = plain.strip().removesuffix("Z")
     try:
-        time = np.datetime64(plain, "ns")  # type: ignore[call-overload]
+        time = np.datetime64(_without_zone(plain), "ns")  # type: ignore[call-overload]
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"{value!r} is not a time", expected="UTC such as 2022-11-09T00:50:20.013", advice="correct the text"
@@ -230,6 +233,12 @@ def to_utc(value: object) -> np.datetime64:
     if np.isnat(time):
         raise UsageError(f"{value!r} is not a time", expected="UTC, not NaT", advice="give a time")
     return np.datetime64(time, "ns")
+
+
+def _without_zone(time: object) -> object:
+    if isinstance(time, str) and _ZONE.search(time):
+        time = datetime.fromisoformat(time)
+    return time.astimezone(UTC).replace(tzinfo=None) if isinstance(time, datetime) and time.tzinfo else time
 
 
 def iso(time: np.datetime64) -> str:

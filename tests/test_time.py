@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -92,5 +92,8 @@ def test_times_of_many_kinds() -> None:
     expected = np.datetime64("2022-11-09T00:50:20.013", "ns")
     assert to_utc("2022-11-09T00:50:20.013Z") == expected
     assert to_utc(datetime(2022, 11, 9, 0, 50, 20, 13000)) == expected
-    with pytest.raises(UsageError):
-        to_utc(np.datetime64("NaT"))
+    assert to_utc("2022-11-09T02:50:20.013+02:00") == expected
+    assert to_utc(datetime(2022, 11, 8, 23, 50, 20, 13000, timezone(timedelta(hours=-1)))) == expected
+    for wrong in (np.datetime64("NaT"), "2022-11-09T00:50:20.013A", "2022-11-09T00:50:20+9"):
+        with pytest.raises(UsageError):
+            to_utc(wrong)
