@@ -25,6 +25,7 @@ from flows.frame import (
     watch_parent,
 )
 from flows.notify import on_trouble
+from flows.silence import tell_of_silenced
 from stixflow import compute, stages
 from stixflow.archive import open_archive
 from stixflow.errors import ArchiveBusy
@@ -32,7 +33,12 @@ from stixflow.stages import inbox as inboxes
 from stixflow.stages import reprocess as rebuilds
 from stixflow.stages.science import USUAL, Science
 
-_COMMON: dict[str, Any] = {"persist_result": False, "on_failure": [on_trouble], "on_crashed": [on_trouble]}
+_COMMON: dict[str, Any] = {
+    "persist_result": False,
+    "on_running": [tell_of_silenced],
+    "on_failure": [on_trouble],
+    "on_crashed": [on_trouble],
+}
 _HERE, _WORKERS, _ALL_OF_IT = Engine(serial=True), Engine(), Rebuild()
 
 

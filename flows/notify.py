@@ -26,17 +26,22 @@ def on_trouble(flow: Any, flow_run: Any, state: Any) -> None:
 
 def message_of(flow: Any, flow_run: Any, state: Any) -> dict[str, str]:
     """Return what is told: plain texts, with the line that chat services show as `text`."""
-    told = {
-        "flow": str(flow.name),
+    return told_of(str(flow.name), flow_run, str(state.name), str(state.message or ""))
+
+
+def told_of(flow: str, flow_run: Any, state: str, message: str) -> dict[str, str]:
+    """Return what is told of a run by the name of its flow, its state and why it is in it."""
+    return {
+        "flow": flow,
         "run": str(flow_run.name),
         "flow_run_id": str(flow_run.id),
         "deployment_id": str(flow_run.deployment_id or ""),
-        "state": str(state.name),
-        "message": str(state.message or ""),
+        "state": state,
+        "message": message,
         "archive": str((flow_run.parameters or {}).get("archive", "")),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "text": f"stixflow {flow} {state.lower()} ({flow_run.name}): {message}",
     }
-    return told | {"text": f"stixflow {told['flow']} {told['state'].lower()} ({told['run']}): {told['message']}"}
 
 
 def tell(targets: Sequence[str], message: Mapping[str, str]) -> None:

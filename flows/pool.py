@@ -12,6 +12,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 
 from flows.deployments import Deployment, Site, build
+from flows.silence import watch_for_silence
 from stixflow.errors import NotFound
 
 
@@ -27,6 +28,7 @@ def deploy(site: Site, deployments: Sequence[Deployment], pool: str, *, create: 
         If there is no such pool and `create` is not given.
     """
     _check_pool(pool, create=create)
+    watch_for_silence()
     made = [build(one, site) for one in deployments]
     with redirect_stdout(StringIO()):  # it tells people what to do next, also where a program asked
         deploy_all(*made, work_pool_name=pool, build=False, push=False, print_next_steps_message=False)

@@ -18,7 +18,8 @@ from prefect.runner import Runner
 from prefect.states import Crashed
 
 from flows.deployments import Deployment, Site, build
-from flows.notify import tell
+from flows.notify import tell, told_of
+from flows.silence import watch_for_silence
 from stixflow.settings import load_settings
 
 _STOPPED = "Runner is shutting down."
@@ -50,6 +51,7 @@ async def _serve(
     for one in deployments:
         names[await runner.aadd_deployment(await _built(one, site))] = one.flow
     await recover(names, before=began)
+    await asyncio.to_thread(watch_for_silence)
     when_ready()
     await runner.start()
 
@@ -82,7 +84,8 @@ async def recover(deployments: Mapping[UUID, str], *, before: datetime) -> dict[
         for run in dead:
             message = "The process that ran it is gone; what it had left to do is done by the next run."
             await client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-            _tell(run, deployments, message)
+            flow = deployments.get(run.deployment_id, "") if run.deployment_id else ""
+            tell(load_settings().notify, told_of(flow, run, "Crashed", message))
         for run in late:
             await client.delete_flow_run(run.id)
         again = sorted({run.deployment_id for run in (*dead, *stopped, *late) if run.deployment_id}, key=str)
@@ -123,21 +126,3 @@ async def _last_runs(deployments: Mapping[UUID, str]) -> list[FlowRun]:
 def _is_due(run: FlowRun, before: datetime) -> bool:
     due = run.next_scheduled_start_time or run.expected_start_time
     return due is not None and due < before
-
-
-def _tell(run: FlowRun, deployments: Mapping[UUID, str], message: str) -> None:
-    flow = deployments.get(run.deployment_id, "") if run.deployment_id else ""
-    tell(
-        load_settings().notify,
-        {
-            "flow": flow,
-            "run": run.name,
-            "flow_run_id": str(run.id),
-            "deployment_id": str(run.deployment_id or ""),
-            "state": "Crashed",
-            "message": message,
-            "archive": str(run.parameters.get("archive", "")),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "text": f"stixflow {flow} crashed ({run.name}): {message}",
-        },
-    )
