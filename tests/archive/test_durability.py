@@ -28,7 +28,7 @@ def run(delivery: Path, root: Path, kind: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["failed"] == []
-    assert found["commits"] > 10
+    assert found["commits"] > 5
     assert found["pointers"] > 20
     return found
 
