@@ -28,7 +28,7 @@ class Parameter(NamedTuple):
         return self.units != "1"
 
 
-_MINI = (
+_STATE = (
     ("sw_running", 1, "1", "software running: 0 ASW, 1 SuSW"),
     ("instrument_number", 3, "1", "instrument number"),
     (
@@ -45,6 +45,8 @@ _MINI = (
     ("hk_dpu_spw_c", 12, "mA", "DPU SpaceWire current"),
     ("hk_dpu_spw0_v", 12, "V", "DPU SpaceWire 0 voltage"),
     ("hk_dpu_spw1_v", 12, "V", "DPU SpaceWire 1 voltage"),
+)
+_LOAD = (
     ("sw_version_number", 8, "1", "software version number"),
     ("cpu_load", 5, "%", "CPU load"),
     ("autonomous_asw_boot_stat", 1, "1", "autonomous application software boot status: 0 False, 1 True"),
@@ -56,10 +58,17 @@ _MINI = (
     ("overruns_for_tasks", 6, "1", "overruns for tasks"),
     ("received_spw_packets", 16, "1", "received SpaceWire packets"),
     ("rejected_spw_packets", 16, "1", "rejected SpaceWire packets"),
+)
+_SUPPLY = (
     ("hk_dpu_1v5_v", 12, "V", "DPU 1.5 V voltage"),
     ("hk_ref_2v5_v", 12, "V", "reference 2.5 V voltage"),
     ("hk_dpu_2v9_v", 12, "V", "DPU 2.9 V voltage"),
     ("hk_psu_temp_t", 12, "degC", "PSU temperature"),
+)
+_MINI = (
+    *_STATE,
+    *_LOAD,
+    *_SUPPLY,
     ("fdir_function_status", 32, "1", "FDIR function status"),
     ("fdir_stat_msk_hk_temp_ch", 16, "1", "FDIR status mask temperature channels"),
     ("fdir_stat_msk_hk_volt_ch", 16, "1", "FDIR status mask voltage channels"),
@@ -71,22 +80,7 @@ _MINI = (
     ("number_of_failed_tm_gene", 16, "1", "number of failed telemetry generations"),
 )
 _MAXI = (
-    ("sw_running", 1, "1", "software running: 0 ASW, 1 SuSW"),
-    ("instrument_number", 3, "1", "instrument number"),
-    (
-        "instrument_mode",
-        4,
-        "1",
-        "instrument mode: 0 LIKELY_BOOT, 1 BOOT, 2 SAFE, 3 MAINTENANCE, 4 CONFIGURATION, 5 NOMINAL",
-    ),
-    ("hk_dpu_pcb_t", 12, "degC", "DPU board temperature"),
-    ("hk_dpu_fpga_t", 12, "degC", "DPU FPGA temperature"),
-    ("hk_dpu_3v3_c", 12, "mA", "DPU 3.3 V current"),
-    ("hk_dpu_2v5_c", 12, "mA", "DPU 2.5 V current"),
-    ("hk_dpu_1v5_c", 12, "mA", "DPU 1.5 V current"),
-    ("hk_dpu_spw_c", 12, "mA", "DPU SpaceWire current"),
-    ("hk_dpu_spw0_v", 12, "V", "DPU SpaceWire 0 voltage"),
-    ("hk_dpu_spw1_v", 12, "V", "DPU SpaceWire 1 voltage"),
+    *_STATE,
     ("hk_asp_ref_2v5a_v", 12, "V", "aspect reference 2.5 V A voltage"),
     ("hk_asp_ref_2v5b_v", 12, "V", "aspect reference 2.5 V B voltage"),
     ("hk_asp_tim01_t", 12, "degC", "aspect tim01 temperature"),
@@ -107,21 +101,8 @@ _MAXI = (
     ("det_q2_t", 12, "degC", "detector quarter 2 temperature"),
     ("det_q3_t", 12, "degC", "detector quarter 3 temperature"),
     ("det_q4_t", 12, "degC", "detector quarter 4 temperature"),
-    ("hk_dpu_1v5_v", 12, "V", "DPU 1.5 V voltage"),
-    ("hk_ref_2v5_v", 12, "V", "reference 2.5 V voltage"),
-    ("hk_dpu_2v9_v", 12, "V", "DPU 2.9 V voltage"),
-    ("hk_psu_temp_t", 12, "degC", "PSU temperature"),
-    ("sw_version_number", 8, "1", "software version number"),
-    ("cpu_load", 5, "%", "CPU load"),
-    ("autonomous_asw_boot_stat", 1, "1", "autonomous application software boot status: 0 False, 1 True"),
-    ("memory_load_ena_flag", 1, "1", "memory load enabled flag: 0 False, 1 True"),
-    ("archive_memory_usage", 8, "%", "archive memory usage"),
-    ("idpu_identifier", 1, "1", "IDPU identifier: 0 Nominal, 1 Redundant"),
-    ("active_spw_link", 1, "1", "active SpaceWire link: 0 Nominal, 1 Redundant"),
-    ("watchdog_state", 1, "1", "watchdog state: 0 Off, 1 On"),
-    ("overruns_for_tasks", 6, "1", "overruns for tasks"),
-    ("received_spw_packets", 16, "1", "received SpaceWire packets"),
-    ("rejected_spw_packets", 16, "1", "rejected SpaceWire packets"),
+    *_SUPPLY,
+    *_LOAD,
     ("en_dis_detector_status", 32, "1", "detectors enabled, one bit each"),
     ("spw1_power_status", 1, "1", "SpaceWire 1 power status: 0 Off, 1 On"),
     ("spw0_power_status", 1, "1", "SpaceWire 0 power status: 0 Off, 1 On"),

@@ -1,6 +1,6 @@
 """Where the spacecraft is and where it points: ancillary files, pointing, coordinates."""
 
-from stixflow.ephemeris.ancillary import R_SUN_M, apparent_radius, read_ancillary, write_ancillary
+from stixflow.ephemeris.ancillary import apparent_radius, read_ancillary, write_ancillary
 from stixflow.ephemeris.attitude import (
     Observer,
     Pointing,
@@ -11,6 +11,7 @@ from stixflow.ephemeris.attitude import (
     pointing,
 )
 from stixflow.ephemeris.clock import read_clock
+from stixflow.ephemeris.constants import R_SUN_M
 from stixflow.ephemeris.coordinates import hpc_to_stix, stix_to_hpc
 from stixflow.ephemeris.heliographic import (
     SolarPlace,

@@ -10,14 +10,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.cubes.assemble import assemble
+from stixflow.ephemeris.constants import R_SUN_M
 from stixflow.errors import InputFileError
 from stixflow.fits._reading import StixFile, Table, open_stix, utc_of
 from stixflow.time import TICKS_PER_SECOND, Utc, iso, scet_from_coarse_fine
 
 if TYPE_CHECKING:
     from astropy.io import fits
-
-R_SUN_M = 695_700_000.0
 
 
 def apparent_radius(distance_m: NDArray[np.float64] | float) -> NDArray[np.float64]:

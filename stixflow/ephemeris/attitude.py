@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stixflow.ephemeris.orbit import AU_M, earth
+from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S
+from stixflow.ephemeris.orbit import earth
 from stixflow.errors import NotFound
 from stixflow.time import TimeRange, Utc, iso, to_utc
 
@@ -21,7 +22,6 @@ _ATTITUDE_OFFSET = (26.1, 58.2)
 _AGREEMENT_ARCSEC = 240.0
 _STEADY_ARCSEC = 3.0
 _REACH = np.timedelta64(300, "s")
-_LIGHT_SPEED_M_S = 299_792_458.0
 
 Vector = NDArray[np.float64]
 
@@ -157,7 +157,7 @@ def earth_delay(time: object, distance_m: float) -> float:
     The Earth is where the Astronomical Almanac's low-precision formula puts it, good to 0.1 s.
     """
     earth_au = float(np.linalg.norm(earth(time)))
-    return (earth_au * AU_M - distance_m) / _LIGHT_SPEED_M_S
+    return (earth_au * AU_M - distance_m) / LIGHT_SPEED_M_S
 
 
 def _samples(times: Utc, values: Vector, time_range: TimeRange) -> Vector:

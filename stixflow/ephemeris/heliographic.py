@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.ephemeris.ancillary import R_SUN_M, apparent_radius
+from stixflow.ephemeris.ancillary import apparent_radius
 from stixflow.ephemeris.attitude import Observer
-from stixflow.ephemeris.orbit import AU_M, carrington_of_earth, earth, solar_pole, times_of
+from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S, R_SUN_M
+from stixflow.ephemeris.orbit import carrington_of_earth, earth, solar_pole, times_of
 from stixflow.ephemeris.position import Position
 
 FloatArray = NDArray[np.float64]
 
-_LIGHT_SPEED_M_S = 299_792_458.0
 _ARCSEC = np.pi / 180 / 3600
 
 
@@ -89,11 +89,11 @@ def place_on_sun(hpc: ArrayLike, seen_from: Position | Observer, time: object) -
         hpc_earth_y=earth_y,
         on_disk=on_disk,
         visible_from_earth=~_is_hidden(flare, ours),
-        light_time_earth_s=to_earth / _LIGHT_SPEED_M_S,
-        light_time_s=to_spacecraft / _LIGHT_SPEED_M_S,
-        delay_s=(to_earth - to_spacecraft) / _LIGHT_SPEED_M_S,
-        delay_of_center_s=(_length(ours) - _length(spacecraft)) / _LIGHT_SPEED_M_S,
-        light_time_between_s=_length(ours - spacecraft) / _LIGHT_SPEED_M_S,
+        light_time_earth_s=to_earth / LIGHT_SPEED_M_S,
+        light_time_s=to_spacecraft / LIGHT_SPEED_M_S,
+        delay_s=(to_earth - to_spacecraft) / LIGHT_SPEED_M_S,
+        delay_of_center_s=(_length(ours) - _length(spacecraft)) / LIGHT_SPEED_M_S,
+        light_time_between_s=_length(ours - spacecraft) / LIGHT_SPEED_M_S,
         angle_earth_deg=_angle(flare, ours - flare),
         angle_deg=_angle(flare, spacecraft - flare),
         angle_between_deg=_angle(ours - flare, spacecraft - flare),

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from stixflow.ephemeris.attitude import Observer
-from stixflow.ephemeris.orbit import AU_M, accuracy, orbit
+from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S
+from stixflow.ephemeris.orbit import accuracy, orbit
 from stixflow.errors import NotFound
 from stixflow.time import to_utc
 
-_LIGHT_SPEED_M_S = 299_792_458.0
 _STEP = np.timedelta64(600, "s")
 
 
@@ -48,7 +48,7 @@ def observer_keywords(observer: Observer, time: str) -> dict[str, Any]:
     speed = radial_velocity(observer, time)
     if speed is not None:
         cards["OBS_VR"] = (speed, "[m/s] away from the Sun, built-in orbit")
-    return cards | {"SUN_TIME": (observer.distance_m / _LIGHT_SPEED_M_S, "[s] from the Sun to the spacecraft")}
+    return cards | {"SUN_TIME": (observer.distance_m / LIGHT_SPEED_M_S, "[s] from the Sun to the spacecraft")}
 
 
 def radial_velocity(observer: Observer, time: object) -> float | None:

@@ -17,15 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.ephemeris.ancillary import R_SUN_M
+from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S, R_SUN_M
 from stixflow.errors import NotFound, UsageError
 from stixflow.time import Utc, iso, to_utc
 
 FloatArray = NDArray[np.float64]
 
-AU_M = 149_597_870_700.0
 _KNOWN_UNTIL = np.datetime64("2025-02-18", "ns")
-_LIGHT_SPEED_M_S = 299_792_458.0
 _UNIT_AU = 1e-7
 _J2000 = np.datetime64("2000-01-01T12:00:00", "ns")
 _TDB_MINUS_UTC = 69.184
@@ -132,7 +130,7 @@ def carrington_of_earth(time: object, distance_m: ArrayLike | None = None) -> Fl
     """
     times = times_of(time)
     away = np.linalg.norm(earth(times), axis=-1) * AU_M if distance_m is None else np.asarray(distance_m)
-    days = (tdb_seconds(times) - (away - R_SUN_M) / _LIGHT_SPEED_M_S) / 86400.0
+    days = (tdb_seconds(times) - (away - R_SUN_M) / LIGHT_SPEED_M_S) / 86400.0
     node = _to_ecliptic(np.array([-np.sin(_POLE_RA), np.cos(_POLE_RA), 0.0]))
     x = heeq_axes(times)[..., 0, :]
     from_node = np.rad2deg(np.arctan2(x @ np.cross(solar_pole(), node), x @ node))

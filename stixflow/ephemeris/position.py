@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stixflow.ephemeris.ancillary import apparent_radius
 from stixflow.ephemeris.attitude import Observer, observer
-from stixflow.ephemeris.orbit import AU_M, accuracy, heeq_axes, orbit, times_of
+from stixflow.ephemeris.constants import AU_M
+from stixflow.ephemeris.orbit import accuracy, heeq_axes, orbit, times_of
 from stixflow.ephemeris.spice import Kernels
 from stixflow.time import Utc
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.ephemeris.orbit import AU_M, tdb_seconds, times_of
+from stixflow.ephemeris.constants import AU_M
+from stixflow.ephemeris.orbit import tdb_seconds, times_of
 from stixflow.errors import MissingFile, NotFound, UsageError
 from stixflow.time import Scet, Utc
 

@@ -15,6 +15,7 @@ from stixflow.fits._tables import Span, day_packets, edge_mask, runs, skm_column
 from stixflow.fits._writing import Column, smallest, unfold
 from stixflow.fits.origin import Origin
 from stixflow.telemetry.compression import unpack_skm
+from stixflow.telemetry.runs import starts_of
 from stixflow.time import TICKS_PER_SECOND
 
 _Array = NDArray[Any]
@@ -223,7 +224,7 @@ def _reports(dataset: xr.Dataset) -> tuple[_Rows, _Rows]:
     """Report and slot of each row of DATA."""
     rows = np.maximum(dataset["num_flares"].values.astype(np.intp), 1)
     report = np.repeat(np.arange(rows.size), rows)
-    return report, np.arange(report.size) - (np.cumsum(rows) - rows)[report]
+    return report, np.arange(report.size) - starts_of(rows)[report]
 
 
 _NOT_TOLD = 255

@@ -28,21 +28,16 @@ def read_lightcurve(file: StixFile) -> Arrays:
     """Light curves (SSID 30)."""
     control, data = file.table("CONTROL"), file.table("DATA")
     packet = packet_of_row(file)
-    energies, kept = energy_bins(file, data.column("counts").shape[-1])
     return {
-        **sample_times(file, packet),
-        **energies,
-        "counts": whole_counts(file, data.column("counts")[:, kept]),
-        "triggers": whole_counts(file, data.column("triggers").reshape(len(packet))),
+        **read_background(file),
         "rcr": data.column("rcr").astype(np.uint8),
         "detector_mask": bits(control.column("detector_mask"))[packet].astype(np.uint32),
         "pixel_mask": bits(control.column("pixel_mask"))[packet].astype(np.uint16),
-        **compression(control, packet),
     }
 
 
 def read_background(file: StixFile) -> Arrays:
-    """Background monitor (SSID 31)."""
+    """Background monitor (SSID 31), and what light curves have in common with it."""
     control, data = file.table("CONTROL"), file.table("DATA")
     packet = packet_of_row(file)
     energies, kept = energy_bins(file, data.column("counts").shape[-1])

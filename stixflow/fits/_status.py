@@ -15,6 +15,7 @@ from stixflow.fits._columns import Arrays, packet_of_row, received, report_times
 from stixflow.fits._reading import StixFile, Table, bits
 from stixflow.telemetry.engineering import calibrate
 from stixflow.telemetry.layouts import known_types, text_table
+from stixflow.telemetry.runs import starts_of
 from stixflow.telemetry.structure import Field
 from stixflow.time import TICKS_PER_SECOND, scet_from_coarse_fine
 
@@ -39,7 +40,7 @@ def read_status(file: StixFile) -> Arrays:
     n_reports = control.column("index").size
     number = np.bincount(report[flare], minlength=n_reports)
     order = flare[np.argsort(report[flare], kind="stable")]
-    slot = np.arange(order.size) - (np.cumsum(number) - number)[report[order]]
+    slot = np.arange(order.size) - starts_of(number)[report[order]]
     head = np.unique(report, return_index=True)[1]
 
     def in_slots(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -10,10 +10,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.ephemeris.constants import AU_M
 from stixflow.errors import InputFileError, UsageError
 from stixflow.flares.detection import METHOD, Distance, detect, join_days
 
-AU_M = 149_597_870_700.0
 _CURVE, _MONITOR = "ql_lightcurve", "ql_background"
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from stixflow.ephemeris.orbit import AU_M, orbit
+from stixflow.ephemeris.constants import AU_M
+from stixflow.ephemeris.orbit import orbit
 from stixflow.ephemeris.spice import Kernels
 from stixflow.errors import UsageError
 from stixflow.hessi.flare_list import FLARE, FlareList, make_flare_list

@@ -14,14 +14,14 @@ import numpy as np
 import xarray as xr
 
 import stixflow
-from stixflow.ephemeris import R_SUN_M, Observer, Pointing, earth_delay, observer_keywords, stix_to_hpc
+from stixflow.ephemeris import Observer, Pointing, earth_delay, observer_keywords, stix_to_hpc
+from stixflow.ephemeris.constants import LIGHT_SPEED_M_S, R_SUN_M
 from stixflow.imaging.attitude import attitude_of
 from stixflow.time import iso, to_utc
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
-_LIGHT_SPEED_M_S = 299_792_458.0
 _METHOD_KEYWORDS = {
     "gain": ("CLN_GAIN", "part of the peak taken by one component"),
     "niter": ("CLN_NMAX", "most components"),
@@ -224,7 +224,7 @@ def _dates(one: Mapping[Any, Any], observer: Observer | None) -> dict[str, Any]:
         at_earth = middle + np.timedelta64(round(delay * 1000), "ms")
         dates["EAR_TDEL"] = (delay, "[s] light reaches the Earth later by this")
         dates["DATE_EAR"] = (iso(at_earth), "middle, as seen from the Earth")
-        left = middle - np.timedelta64(round(observer.distance_m / _LIGHT_SPEED_M_S * 1000), "ms")
+        left = middle - np.timedelta64(round(observer.distance_m / LIGHT_SPEED_M_S * 1000), "ms")
         dates["DATE_SUN"] = (iso(left), "middle, when the light left the Sun")
     return dates
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stixflow.ephemeris import R_SUN_M, Observer, observer
+from stixflow.ephemeris import R_SUN_M, Observer, apparent_radius, observer
 from stixflow.errors import InputFileError, MissingFile, UsageError
 from stixflow.time import iso, to_utc
 
@@ -161,7 +161,9 @@ def _observer(old: fits.Header) -> tuple[Observer | None, str]:
     if all(name in old for name in ("HGLN_OBS", "HGLT_OBS", "DSUN_OBS")):
         distance = float(old["DSUN_OBS"])
         place = float(old["HGLN_OBS"]), float(old["HGLT_OBS"])
-        return Observer(distance, *place, _apparent(distance)), "HGLN_OBS, HGLT_OBS and DSUN_OBS of the file"
+        return Observer(
+            distance, *place, float(apparent_radius(distance))
+        ), "HGLN_OBS, HGLT_OBS and DSUN_OBS of the file"
     if all(name in old for name in ("L0", "B0", "RSUN")):
         radius = float(old["RSUN"])
         distance = R_SUN_M / float(np.sin(np.deg2rad(radius / 3600.0)))
@@ -169,7 +171,3 @@ def _observer(old: fits.Header) -> tuple[Observer | None, str]:
             distance, float(old["L0"]), float(old["B0"]), radius
         ), "L0 (Stonyhurst), B0 and RSUN of the file"
     return None, "not known; readers may assume the Earth, which is wrong"
-
-
-def _apparent(distance_m: Any) -> float:
-    return float(np.rad2deg(np.arcsin(R_SUN_M / distance_m)) * 3600.0)

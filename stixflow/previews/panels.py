@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from stixflow.ephemeris import hpc_to_stix
-from stixflow.ephemeris.orbit import AU_M
+from stixflow.ephemeris.constants import AU_M
 from stixflow.errors import ImagingError, NotFound, UsageError
 from stixflow.imaging import ForwardFit, Grid, SourceImages, image_source, map_header, reconstruct, visibilities
 from stixflow.imaging.attitude import with_attitude

@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.ephemeris import Pointing, hpc_to_stix
+from stixflow.ephemeris.constants import AU_M, R_SUN_M
 from stixflow.errors import UsageError
 from stixflow.time import TimeRange, to_utc
-
-AU_M = 149_597_870_700.0
-SOLAR_RADIUS_M = 695_700_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +171,7 @@ class Scenario:
     @property
     def solar_radius_arcsec(self) -> float:
         """Apparent radius of the Sun."""
-        return math.degrees(math.asin(SOLAR_RADIUS_M / (self.distance_au * AU_M))) * 3600.0
+        return math.degrees(math.asin(R_SUN_M / (self.distance_au * AU_M))) * 3600.0
 
     @property
     def pointing(self) -> Pointing:

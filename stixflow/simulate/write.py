@@ -13,13 +13,14 @@ import xarray as xr
 
 from stixflow.cubes.model import DATA_MODEL_VERSION, PRODUCTS
 from stixflow.ephemeris import write_ancillary
+from stixflow.ephemeris.constants import AU_M
 from stixflow.flares.goes import goes_class
 from stixflow.simulate.observe import Request, Sky, build_sky, light_curve, science
 from stixflow.simulate.packetise import SequenceCounter, packetise
 from stixflow.simulate.plan import plan_requests
 from stixflow.simulate.replay import Container, check_container, write_container
 from stixflow.simulate.response import FlareResponse
-from stixflow.simulate.sun import AU_M, Scenario, Source
+from stixflow.simulate.sun import Scenario, Source
 from stixflow.telemetry import Packets, encode
 from stixflow.time import TimeRange, iso, scet_to_utc, utc_to_scet
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stixflow.errors import UsageError
+from stixflow.telemetry.runs import starts_of
 
 Scheme: TypeAlias = tuple[int, int, int]
 
@@ -239,7 +240,7 @@ def join_count_bytes(number: NDArray[Any], data: NDArray[np.uint8]) -> NDArray[n
         The bytes of all samples.
     """
     size = np.asarray(number, dtype=np.int64)
-    first = np.cumsum(size) - size
+    first = starts_of(size)
     counts = np.where(size == 0, 1, 0).astype(np.uint32)
     for byte in range(int(size.max(initial=0))):
         rows = np.flatnonzero(size > byte)

@@ -16,6 +16,7 @@ from stixflow.errors import InputFileError
 from stixflow.telemetry.ccsds import HEADER_SIZE, LONGEST, is_header, next_header
 from stixflow.telemetry.ground_header import NO_TIME, PREFIX_SIZE, packet_time
 from stixflow.telemetry.packets import GROUND, Quarantined
+from stixflow.telemetry.runs import starts_of
 from stixflow.telemetry.streams import EXPECTED, SMALLEST_BATCH, SNIFFED, Chunks, Content
 
 _HEADER_SIZES = (PREFIX_SIZE, 0)
@@ -187,7 +188,7 @@ def _read_batch(path: Path, elements: Iterable[tuple[_Element, int]], base: int)
             times.append(time)
             at += len(packet)
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
-    return Content(b"".join(parts), np.cumsum(lengths) - lengths, tuple(rejected), base, np.array(times, GROUND))
+    return Content(b"".join(parts), starts_of(lengths), tuple(rejected), base, np.array(times, GROUND))
 
 
 def _element_packet(element: _Element) -> tuple[bytes | None, str, np.datetime64]:

@@ -36,6 +36,11 @@ def starts_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(lengths) - lengths
 
 
+def positions_in(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position of each member of each run in its run, one run after the other."""
+    return np.arange(int(lengths.sum())) - np.repeat(starts_of(lengths), lengths)
+
+
 def expand_runs(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:
     """All positions of the runs, one after the other."""
     return np.repeat(start - starts_of(length), length) + np.arange(int(length.sum()))

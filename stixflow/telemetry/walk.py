@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stixflow.telemetry.ccsds import HEADER_SIZE
 from stixflow.telemetry.fields import Column, read_field
 from stixflow.telemetry.records import Level
-from stixflow.telemetry.runs import gather_rows, gather_runs, starts_of
+from stixflow.telemetry.runs import gather_rows, gather_runs, positions_in, starts_of
 from stixflow.telemetry.structure import ROOT, TAIL, Block, Field, Layout, Repeat, Scope
 
 
@@ -147,7 +147,7 @@ class Walk:
         size = block.size + number * repeat.scope.min_size
         fits = cursor[rows] + count[rows] * size <= self.end[packet[rows]]
         rows, number, size = rows[fits], number[fits], size[fits]
-        items = np.arange(int(count[rows].sum())) - np.repeat(starts_of(count[rows]), count[rows])
+        items = positions_in(count[rows])
         start = np.repeat(cursor[rows], count[rows]) + items * np.repeat(size, count[rows])
         found = self._count(scope, repeat.count, [start])
         equal = np.ones(rows.size, dtype=np.bool_)
@@ -196,7 +196,7 @@ class Walk:
             self._chain_items(scope, packet, cursor, count, first, fitting)
             return rows[order[over]]
         cursor[rows[order]] = at
-        item = np.arange(start.size) - np.repeat(begin, number)
+        item = positions_in(number)
         found = self._count(scope, scope.repeats[0].count, [start])
         self._add_items(scope, first + np.repeat(rows, number), item, start, found)
         return np.empty(0, np.intp)

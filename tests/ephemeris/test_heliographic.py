@@ -16,7 +16,7 @@ from stixflow.ephemeris import (
     hpc_to_heliographic,
     place_on_sun,
 )
-from stixflow.ephemeris.orbit import AU_M
+from stixflow.ephemeris.constants import AU_M
 
 _LON, _LAT = st.floats(-180, 180), st.floats(-80, 80)
 _OBSERVER = st.builds(

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from stixflow.ephemeris import distance_au, position, read_ancillary
+from stixflow.ephemeris.constants import AU_M
 from stixflow.ephemeris.orbit import (
-    AU_M,
     accuracy,
     carrington_of_earth,
     earth,

@@ -11,7 +11,7 @@ import xarray as xr
 from astropy.io import fits
 
 from stixflow.ephemeris import Pointing, hpc_to_stix, observer, pointing
-from stixflow.ephemeris.orbit import AU_M
+from stixflow.ephemeris.constants import AU_M
 from stixflow.errors import UsageError
 from stixflow.imaging import Gaussian, write_cube, write_map
 from stixflow.imaging.attitude import attitude_of, centers_on_sky, with_attitude

@@ -12,6 +12,7 @@ from stixflow.cubes.build.values import BoxCube, bits_of, cube_values, or_reduce
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
 from stixflow.telemetry import Box, Records, Request
 from stixflow.telemetry.compression import join_count_bytes
+from stixflow.telemetry.runs import positions_in
 
 _ROWS_AT_ONCE = 8192
 
@@ -39,7 +40,7 @@ def build_pixel_sum_box(request: Request, box: Box) -> BoxCube:
 
     placed = _place_rows(records, box, sets, cells, n_sets)
     masks = np.zeros((sets.size, n_sets), dtype=np.uint16)
-    number = np.arange(int(sets.sum())) - np.repeat(np.cumsum(sets) - sets, sets)
+    number = positions_in(sets)
     masks[records.parents("num_pixel_sets"), number] = records["pixel_mask"]
     state = pixel_state(records, box, or_reduce(records["pixel_mask"], sets), n_sets)
     return placed.with_variables(state | {"pixel_set": masks[box.header]})

@@ -13,6 +13,7 @@ from stixflow.cubes.build.timing import sample_times, tenths_of
 from stixflow.cubes.build.values import cube_values, trigger_values
 from stixflow.cubes.model import N_CHANNELS, N_DETECTORS
 from stixflow.telemetry import Records
+from stixflow.telemetry.runs import starts_of
 from stixflow.time import TICKS_PER_SECOND
 
 _BACKGROUND_MONITOR = np.uint32(1 << 9)
@@ -90,7 +91,7 @@ def _sample_counts(records: Records, samples: NDArray[np.int64]) -> NDArray[Any]
     energies = int(records["num_energies"][0]) if len(records) else 0
     sample = np.arange(int(samples.sum()))
     packet = np.repeat(np.arange(len(records)), samples)
-    first = np.cumsum(samples) - samples
+    first = starts_of(samples)
     base = first[packet] * energies + (sample - first[packet])
     columns = [raw[base + energy * samples[packet]] for energy in range(energies)]
     return np.stack(columns, axis=1) if columns else np.zeros((0, 0), dtype=raw.dtype)

@@ -13,6 +13,7 @@ from stixflow.cubes.housekeeping import HOUSEKEEPING
 from stixflow.cubes.model import N_FLARE_SLOTS
 from stixflow.cubes.sources import product_of
 from stixflow.telemetry import Records
+from stixflow.telemetry.runs import positions_in
 
 _FLARE_COLUMNS = ("highest_flare_flag", "tm_byte_volume", "average_y", "average_z", "processing_status")
 
@@ -33,7 +34,7 @@ def status_table(records: Records) -> Table:
     timing = sample_times(records)
     number = records.lengths("num_flares")
     row = records.parents("num_flares")
-    slot = np.arange(row.size) - np.repeat(np.cumsum(number) - number, number)
+    slot = positions_in(number)
 
     def in_slots(values: NDArray[Any]) -> NDArray[Any]:
         out = np.zeros((len(records), N_FLARE_SLOTS), dtype=values.dtype)

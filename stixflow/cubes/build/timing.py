@@ -12,6 +12,7 @@ from stixflow.cubes.model import PRODUCTS
 from stixflow.cubes.sources import product_of
 from stixflow.errors import UsageError
 from stixflow.telemetry import Records
+from stixflow.telemetry.runs import positions_in
 from stixflow.time import SYNC_LOST_BIT, TICKS_PER_SECOND, scet_from_coarse_fine
 
 
@@ -97,7 +98,7 @@ def _each(records: Records, level: str, seconds: NDArray[np.float64]) -> Timing:
     """Samples that follow each other from the start of their packet on."""
     count = records.lengths(level)
     packet = np.repeat(np.arange(len(records)), count)
-    number = np.arange(packet.size) - np.repeat(np.cumsum(count) - count, count)
+    number = positions_in(count)
     return _timing(records, packet, number, seconds)
 
 

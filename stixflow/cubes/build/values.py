@@ -13,7 +13,7 @@ from stixflow.instrument import energy_edges
 from stixflow.telemetry import Records
 from stixflow.telemetry.bin_times import TICKS_PER_TENTH
 from stixflow.telemetry.compression import DEFAULT_SCALE, SCALED, dtype_of, pack_skm, scheme_of, unscale_triggers
-from stixflow.telemetry.runs import gather_rows
+from stixflow.telemetry.runs import gather_rows, starts_of
 from stixflow.time import TICKS_PER_SECOND, Clock
 
 TRIGGER_DETECTORS = (
@@ -131,7 +131,7 @@ def or_reduce(masks: NDArray[np.uint16], lengths: NDArray[np.int64]) -> NDArray[
     out = np.zeros(lengths.size, dtype=np.uint16)
     filled = lengths > 0
     if masks.size:
-        out[filled] = np.bitwise_or.reduceat(masks, (np.cumsum(lengths) - lengths)[filled])
+        out[filled] = np.bitwise_or.reduceat(masks, starts_of(lengths)[filled])
     return out
 
 
