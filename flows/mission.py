@@ -108,9 +108,9 @@ def daily(
     images
         Locate and image flares; the flow `images` does it apart.
     previews
-        Folder for the previews of the flares that were imaged; none: no previews.
+        Folder for the previews of flares whose images are new since theirs were written; none: no previews.
     exports
-        Folder for official level-1 files of the partitions that were published; none: no exports.
+        Folder for official level-1 files of partitions published since theirs were written; none: no exports.
     export_products
         Products to export; by default every one that has level-1 files.
     engine

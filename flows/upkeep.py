@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -11,54 +13,94 @@ from typing import Any
 
 import numpy as np
 
-from flows.frame import conclude
+from flows.frame import conclude, is_transport
 from stixflow.archive import Archive, collect
 from stixflow.errors import StixflowError
 from stixflow.stages.reprocess import Reprocessing
 from stixflow.stages.run import Run
 from stixflow.stages.science import Science
 
+_PREVIEWS_A_RUN = 100
+_EXPORTS_A_RUN = 2000
+"""So that a folder which is named for a mission that is there already does not keep others waiting for a day."""
 _DELETED_AT_ONCE = 100
 _DAY = np.timedelta64(1, "D")
 
 
 def preview_new(run: Run, output: Path) -> None:
-    """Write the previews of the flares that this run has imaged; one that cannot be drawn is skipped, with why."""
+    """Write the previews of flares whose images are not those of their preview; one that cannot be drawn is skipped."""
     from stixflow.stages.previews import write_previews
 
-    made = [image for image in run.archive.catalog.images() if image["run_id"] == run.run_id and image["flare_id"]]
-    flares = sorted({str(image["flare_id"]) for image in made})
-    for done, flare_id in enumerate(flares, start=1):
-        try:
-            write_previews(run.archive, flare_id, output / flare_id)
-            run.counts["previews"] += 1
-        except StixflowError as error:
-            run.skip("previews", f"flare {flare_id}", str(error))
-        run.progress("previews", done, len(flares))
+    def write(flare_id: str) -> None:
+        write_previews(run.archive, flare_id, output / flare_id)
+        run.counts["previews"] += 1
+
+    _write_new(run, f"previews {output}", _imaged(run.archive), _PREVIEWS_A_RUN, write, run.skip)
 
 
 def export_new(run: Run, catalog: str | None, output: Path, products: Sequence[str] | None) -> None:
-    """Write official level-1 files of the partitions that this run has published."""
+    """Write official level-1 files of partitions that were published since theirs were written."""
     from stixflow.fits import EXPORTED
     from stixflow.stages.exporting import export_files
 
     wanted = set(EXPORTED if products is None else products)
-    found = [item for item in run.archive.catalog.partitions() if item.run_id == run.run_id and item.product in wanted]
-    for done, item in enumerate(found, start=1):
+    found = {f"{item.product} {item.key}": item for item in run.archive.catalog.partitions() if item.product in wanted}
+
+    def write(name: str) -> None:
+        item = found[name]
+        told = export_files(
+            run.archive.root,
+            output,
+            catalog=catalog,
+            product=item.product,
+            start=str(item.start),
+            stop=str(item.stop),
+            request_id=item.request_id,
+        )
+        run.counts["exports"] += len(told["files"])
+
+    newest = sorted(found, key=lambda name: found[name].start, reverse=True)
+    _write_new(run, f"exports {output}", {name: found[name].run_id for name in newest}, _EXPORTS_A_RUN, write, run.fail)
+
+
+def _write_new(
+    run: Run,
+    stage: str,
+    wanted: Mapping[str, str],
+    at_most: int,
+    write: Callable[[str], None],
+    note: Callable[[str, str, str], None],
+) -> None:
+    """Write what was made of something else than `wanted` says, or never, in this order; the catalog remembers it.
+
+    What bad data keep from being written is noted, and tried again when it is made of something else.
+    """
+    catalog, name = run.archive.catalog, stage.split()[0]
+    written = catalog.done(stage)
+    due = [item for item, digest in wanted.items() if written.get(item) != digest]
+    for done, item in enumerate(due[:at_most], start=1):
         try:
-            told = export_files(
-                run.archive.root,
-                output,
-                catalog=catalog,
-                product=item.product,
-                start=str(item.start),
-                stop=str(item.stop),
-                request_id=item.request_id,
-            )
-            run.counts["exports"] += len(told["files"])
+            write(item)
         except StixflowError as error:
-            run.fail("exports", f"{item.product} {item.key}", str(error))
-        run.progress("exports", done, len(found))
+            if is_transport(error):
+                raise
+            note(name, item, str(error))
+        catalog.mark_done(stage, {item: wanted[item]}, run_id=run.run_id)
+        run.progress(name, done, len(due[:at_most]))
+    if len(due) > at_most:
+        run.skip(name, f"{len(due) - at_most} more", f"{at_most} are written in a run, the newest first")
+
+
+def _imaged(archive: Archive) -> dict[str, str]:
+    """Return what the images of each flare were made of, the newest flare first."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for image in archive.catalog.images():
+        if image["flare_id"]:
+            found[str(image["flare_id"])].append(f"{image['image_id']} {image['digest']}")
+    return {
+        flare_id: hashlib.sha256("\n".join(sorted(found[flare_id])).encode()).hexdigest()
+        for flare_id in sorted(found, reverse=True)
+    }
 
 
 def calibration_coverage(archive: Archive, longest_gap_days: float) -> list[tuple[str, str, Any]]:

@@ -79,9 +79,50 @@ def test_from_a_drop_to_files_for_others(
     assert report["counts"]["exports"] == len(list(out.glob("*.fits"))) == len(DAYS)
     assert published(Path(root)) == published(processed)
 
-    state, report = run("daily", archive=root, images=False, exports=str(out), engine=SERIAL)
+    state, report = run("daily", archive=root, images=False, exports=str(out), export_products=products, engine=SERIAL)
     assert report["counts"].get("exports", 0) == 0, "what is not new is not exported again"
     assert len(told.read_text().splitlines()) == 1
+
+
+def test_the_daily_run_makes_what_follows_from_what_ingest_has_published(
+    run: Call, prefect_on_postgres: Server, delivery: Path, processed: Path, tmp_path: Path
+) -> None:
+    root, places = str(tmp_path / "archive"), {"previews": str(tmp_path / "previews"), "exports": str(tmp_path / "out")}
+    for kind in ("telemetry", "ephemeris"):
+        state, _ = run("ingest", archive=root, inbox=str(delivery / kind), settle_seconds=0.1)
+        assert state.is_completed(), state.message
+    assert published(Path(root)) == published(processed), "ingest publishes cubes by itself"
+    state, report = run("daily", archive=root, engine=SERIAL, **places)
+    assert state.is_completed(), state.message
+    archive = open_archive(root)
+    (flare,) = archive.catalog.flares()
+    assert len(archive.catalog.images()) == len(open_archive(processed).catalog.images()) > 0
+    assert list((tmp_path / "previews" / flare["flare_id"]).glob("*_panels.png"))
+    names = " ".join(path.name for path in (tmp_path / "out").iterdir())
+    assert all(kind in names for kind in ("ql-lightcurve", "sci-xray-cpd", "sci-xray-spec"))
+    assert report["counts"]["exports"] == len(list((tmp_path / "out").iterdir()))
+    table = {(row["what"], row["item"]): row["value"] for row in _table(prefect_on_postgres, "daily-report")}
+    assert table["counts", "previews"] == 1
+
+    state, report = run("daily", archive=root, engine=SERIAL, **places)
+    assert (report["counts"].get("exports", 0), report["counts"].get("previews", 0)) == (0, 0)
+
+
+def test_a_folder_for_a_mission_that_is_there_is_filled_piece_by_piece(
+    run: Call, archive_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import upkeep
+
+    monkeypatch.setattr(upkeep, "_EXPORTS_A_RUN", 2)
+    wanted = {"exports": str(tmp_path / "out"), "export_products": ["ql_lightcurve", "sci_pixels"], "images": False}
+    items = [
+        item for item in open_archive(archive_copy).catalog.partitions() if item.product in wanted["export_products"]
+    ]
+    for left in range(len(items) - 2, -2, -2):
+        _, report = run("daily", archive=str(archive_copy), engine=SERIAL, **wanted)
+        told = [note["item"] for note in report["skipped"] if note["stage"] == "exports"]
+        assert told == ([f"{left} more"] if left > 0 else [])
+    assert len(list((tmp_path / "out").iterdir())) == len(items)
 
 
 def test_ingest_leaves_an_archive_that_is_busy(run: Call, delivery: Path, archive_copy: Path, tmp_path: Path) -> None:
