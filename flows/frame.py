@@ -219,6 +219,7 @@ def rows_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [_row("FAILED", f"{note['stage']}: {note['item']}", note["error"]) for note in report.get("failed", ())]
     for section in ("balance", "counts", "seconds", "not_decoded_yet"):
         rows += [_row(section, item, value) for item, value in report.get(section, {}).items()]
+    rows += [_row("cost", stage, _cost_text(cost)) for stage, cost in report.get("cost", {}).items()]
     rows += [_row("skipped", f"{note['stage']}: {note['item']}", note["reason"]) for note in report.get("skipped", ())]
     rows += [_row(*row) for row in report.get("rows", ())]
     if len(rows) > _MOST_ROWS:
@@ -227,6 +228,18 @@ def rows_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             _row("and", f"{len(rows) - _MOST_ROWS + 1} more", "see `stixflow status --json`"),
         ]
     return rows
+
+
+def _cost_text(cost: Mapping[str, Any]) -> str:
+    """Say what a stage took: processor time, bytes of files, memory."""
+    text = f"{cost['cpu_seconds']:.1f} s CPU of workers, {cost['coordinator_cpu_seconds']:.1f} s of the coordinator"
+    if not cost["workers"]:
+        return text
+    megabytes = {name: cost[name] / 1e6 for name in ("bytes_read", "bytes_written", "peak_worker_bytes")}
+    return (
+        f"{text}, {megabytes['bytes_read']:.1f} MB read, {megabytes['bytes_written']:.1f} MB written, "
+        f"a worker at most {megabytes['peak_worker_bytes']:.0f} MB"
+    )
 
 
 def _row(what: str, item: str, value: Any) -> dict[str, Any]:

@@ -103,6 +103,9 @@ def test_the_daily_run_makes_what_follows_from_what_ingest_has_published(
     assert report["counts"]["exports"] == len(list((tmp_path / "out").iterdir()))
     table = {(row["what"], row["item"]): row["value"] for row in _table(prefect_on_postgres, "daily-report")}
     assert table["counts", "previews"] == 1
+    parts = ("CPU of workers", "of the coordinator", "MB read", "MB written", "a worker at most")
+    assert all(part in table["cost", "images"] for part in parts), table["cost", "images"]
+    assert {item for what, item in table if what == "cost"} >= {"flares", "images", "previews", "exports"}
 
     state, report = run("daily", archive=root, engine=SERIAL, **places)
     assert (report["counts"].get("exports", 0), report["counts"].get("previews", 0)) == (0, 0)
