@@ -11,9 +11,6 @@ from stixflow.ephemeris.orbit import times_of
 from stixflow.errors import UsageError
 from stixflow.time import Utc, to_utc
 
-HIGHEST_RATE = 1_015_792
-"""Counts per second of code 255; higher rates are written as this."""
-
 _EPOCH = np.datetime64("1979-01-01T00:00:00", "ns")
 
 

@@ -10,11 +10,10 @@ from stixflow.instrument.detectors import (
     SumCase,
     detectors,
     pixels,
-    rcr_area_cm2,
     subcollimators,
 )
 from stixflow.instrument.elut import Elut, actual_edges, elut, elut_key
-from stixflow.instrument.energies import N_CHANNELS, channel_range, energy_edges, energy_shift
+from stixflow.instrument.energies import N_CHANNELS, energy_edges, energy_shift
 from stixflow.instrument.live_time import (
     live_fraction,
     live_fraction_error,
@@ -24,7 +23,6 @@ from stixflow.instrument.live_time import (
     trigger_rate,
 )
 from stixflow.instrument.transmission import (
-    attenuator_transmission,
     grid_transmission,
     grid_transmission_energy,
     window_transmission,
@@ -41,8 +39,6 @@ __all__ = [
     "Pixels",
     "SumCase",
     "actual_edges",
-    "attenuator_transmission",
-    "channel_range",
     "detectors",
     "elut",
     "elut_key",
@@ -56,7 +52,6 @@ __all__ = [
     "per_detector",
     "photon_rate",
     "pixels",
-    "rcr_area_cm2",
     "subcollimators",
     "trigger_rate",
     "window_transmission",

@@ -18,8 +18,6 @@ IMAGING_RESOLUTIONS = (10, 9, 8, 7, 6, 5, 4, 3)
 """The resolutions with a phase calibration."""
 LOCATION_RESOLUTIONS = (10, 9, 8, 7)
 
-_RCR_AREA_CM2 = (0.8096, 0.80961, 0.4048, 0.2024, 0.1012, 0.0396, 0.0198, 0.0099)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detectors:
@@ -153,8 +151,3 @@ _ROWS = {
     SumCase.ALL: (0, 1, 2),
     SumCase.SMALL: (2,),
 }
-
-
-def rcr_area_cm2() -> NDArray[np.float64]:
-    """Effective area of one detector in each rate control regime 0 to 7 (1: attenuator in; above: fewer pixels)."""
-    return np.array(_RCR_AREA_CM2)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from stixflow.errors import UsageError
 from stixflow.instrument._tables import frozen, numbers, text_columns
 from stixflow.time import to_utc
 
 N_CHANNELS = 32
-_TOLERANCE_KEV = 1e-3
 """Files keep edges such as 4.45 keV as 32-bit floats."""
 
 _SHIFTED = (np.datetime64("2020-11-15", "ns"), np.datetime64("2020-12-05", "ns"))
@@ -45,44 +42,6 @@ def channel_table(time: object) -> str:
     """Name of the table of science channels that was on board at `time`."""
     starts, names = _channel_dates()
     return names[max(int(np.searchsorted(starts, to_utc(time), side="right")) - 1, 0)]
-
-
-def channel_range(
-    e_low: float, e_high: float, edges: ArrayLike, *, rule: Literal["inside", "cover"] = "inside"
-) -> tuple[int, int]:
-    """Half-open range of channels ``[start, stop)`` for an energy range.
-
-    Parameters
-    ----------
-    e_low, e_high
-        Energy range in keV.
-    edges
-        (n + 1,) edges of n contiguous channels, in keV.
-    rule
-        "inside": channels fully inside the range; "cover": the fewest channels that cover it, so whole channels at
-        both ends, as in the ground software.
-
-    Raises
-    ------
-    UsageError
-        If the range is empty, holds no channel, or (for "cover") reaches beyond the edges.
-    """
-    bounds = np.asarray(edges, dtype=np.float64)
-    if not e_low < e_high:
-        raise UsageError(f"the energy range {e_low:g} to {e_high:g} keV is empty", expected="e_low below e_high")
-    if rule == "inside":
-        start = int(np.searchsorted(bounds, e_low - _TOLERANCE_KEV))
-        stop = int(np.searchsorted(bounds, e_high + _TOLERANCE_KEV, side="right")) - 1
-    else:
-        start = int(np.searchsorted(bounds, e_low + _TOLERANCE_KEV, side="right")) - 1
-        stop = int(np.searchsorted(bounds, e_high - _TOLERANCE_KEV))
-    if not 0 <= start < stop < bounds.size:
-        raise UsageError(
-            f"no channels {'inside' if rule == 'inside' else 'that cover'} {e_low:g} to {e_high:g} keV",
-            expected=f"a range within {bounds[0]:g} to {bounds[-1]:g} keV that holds at least one whole channel",
-            advice="widen or move the energy range",
-        )
-    return start, stop
 
 
 @cache

@@ -94,11 +94,6 @@ def window_transmission(energies: ArrayLike, *, fine: bool = False) -> NDArray[n
     return _material(energies, "window_fine" if fine else "window_coarse")
 
 
-def attenuator_transmission(energies: ArrayLike) -> NDArray[np.float64]:
-    """Transmission of the attenuator alone, when it is in; energies in keV, 2 to 500."""
-    return _material(energies, "attenuator")
-
-
 def _material(energies: ArrayLike, column: str) -> NDArray[np.float64]:
     return _log_interpolate(energies, numbers("materials", "energy_keV"), numbers("materials", column))
 

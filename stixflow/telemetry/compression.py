@@ -282,12 +282,3 @@ def unscale_triggers(
     """
     step = factor * np.asarray(duration, dtype=np.float64) * np.asarray(accumulators, dtype=np.float64)
     return (np.asarray(codes, dtype=np.float64) + 0.5) * step, np.asarray((0.5 * step) ** 2)
-
-
-def scale_triggers(
-    triggers: ArrayLike, duration: ArrayLike, accumulators: ArrayLike, *, factor: float = DEFAULT_SCALE
-) -> NDArray[np.uint8]:
-    """Scale triggers as the flight software does for scheme (0,0,7); zero accumulators give code 0."""
-    step = factor * np.asarray(duration, dtype=np.float64) * np.asarray(accumulators, dtype=np.float64)
-    codes = np.floor(np.asarray(triggers) / np.where(step > 0, step, np.inf))
-    return np.asarray(np.minimum(codes, 255), dtype=np.uint8)

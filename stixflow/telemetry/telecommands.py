@@ -89,11 +89,6 @@ class TcReport:
         return _ALONE | self.sequence_count
 
     @property
-    def is_body_intact(self) -> bool:
-        """Tell whether the checksum at the end of the command packet fits."""
-        return len(self.body) > 2 and checksum(self.body[:-2]) == int.from_bytes(self.body[-2:], "big")
-
-    @property
     def request(self) -> RequestParameters | None:
         """What was asked for, if this is a science request with all its parameters."""
         if REQUEST not in (self.command, self.sequence):
@@ -204,16 +199,6 @@ def _parameters(element: ElementTree.Element) -> Iterator[Parameter]:
                 texts.get("ParamValue", ""),
                 texts.get("ParameterUnit", ""),
             )
-
-
-def checksum(data: bytes) -> int:
-    """Packet error control of telecommands: CRC-16 with polynomial 0x1021, started with 0xFFFF (PUS, annex A)."""
-    value = 0xFFFF
-    for byte in data:
-        value ^= byte << 8
-        for _ in range(8):
-            value = (value << 1 ^ 0x1021) & 0xFFFF if value & 0x8000 else value << 1
-    return value
 
 
 class HasRequest(Protocol):

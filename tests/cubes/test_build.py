@@ -9,7 +9,7 @@ from example_records import NEW, OLD, light_curve, pixels, spectrogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stixflow.cubes.build import TRIGGER_DETECTORS, Books, build_lightcurve, build_requests
+from stixflow.cubes.build import TRIGGER_DETECTORS, Books, build_day, build_requests
 from stixflow.cubes.check import check_dataset
 from stixflow.errors import BalanceError, UsageError
 from stixflow.telemetry import Packets, Records, decode, encode, read_packets
@@ -35,7 +35,7 @@ def test_books_must_balance() -> None:
 def test_light_curve_of_the_real_file(shared: Path) -> None:
     packets = read_packets(next((shared / "data/telemetry").glob("*_LB_*.fits")))
     records = decode(packets)["ql_lightcurve"]
-    dataset = build_lightcurve(_only(records, list(reversed(range(36)))))
+    dataset = build_day("ql_lightcurve", _only(records, list(reversed(range(36)))))
     check_dataset(dataset)
     with np.load(shared / "oracle/telemetry/lb_lightcurve.npz") as oracle:
         assert np.array_equal(dataset["counts"], oracle["data.counts"])
@@ -54,10 +54,10 @@ def test_light_curve_of_the_real_file(shared: Path) -> None:
 @given(st.permutations(range(4)), st.lists(st.integers(0, 3), max_size=4))
 def test_light_curve_has_every_sample_once(order: list[int], again: list[int]) -> None:
     records = light_curve((3, 4, 0, 5))
-    whole = build_lightcurve(records)
+    whole = build_day("ql_lightcurve", records)
     assert whole.sizes["time"] == 12
     assert whole["timedel"].values.tolist() == [4.0] * 12
-    found = build_lightcurve(_only(records, list(order) + again))
+    found = build_day("ql_lightcurve", _only(records, list(order) + again))
     xr.testing.assert_identical(found.drop_attrs(), whole.drop_attrs())
     books = found.attrs["books"]
     assert books["repeated_bins"] == sum((3, 4, 0, 5)[row] for row in again)
@@ -67,15 +67,15 @@ def test_light_curve_has_every_sample_once(order: list[int], again: list[int]) -
 
 def test_conflicting_samples_are_counted() -> None:
     first, other = light_curve((5,), seed=1), light_curve((5,), seed=2, count=7)
-    dataset = build_lightcurve(decode(Packets.from_bytes(encode([first, other])))["ql_lightcurve"])
+    dataset = build_day("ql_lightcurve", decode(Packets.from_bytes(encode([first, other])))["ql_lightcurve"])
     assert dataset.attrs["books"]["conflicting_bins"] == 5
-    assert np.array_equal(dataset["counts"], build_lightcurve(first)["counts"])
+    assert np.array_equal(dataset["counts"], build_day("ql_lightcurve", first)["counts"])
 
 
 def test_packets_with_other_energies_are_not_mixed_in() -> None:
     records = light_curve((3, 4, 5))
     records["energy_edge_mask_0_31"][1] = 0b111111
-    dataset = build_lightcurve(records)
+    dataset = build_day("ql_lightcurve", records)
     assert dataset.sizes["time"] == 8
     books = dataset.attrs["books"]
     assert books["unplaced_packets"] == 1
@@ -84,13 +84,13 @@ def test_packets_with_other_energies_are_not_mixed_in() -> None:
 
 def test_light_curve_without_a_sample_is_refused() -> None:
     with pytest.raises(UsageError, match="no light-curve sample"):
-        build_lightcurve(light_curve((0,)))
+        build_day("ql_lightcurve", light_curve((0,)))
 
 
 def test_small_schemes_give_small_counts() -> None:
     records = light_curve((3,))
     records["counts_k"][:], records["counts_m"][:] = 4, 4
-    dataset = build_lightcurve(records)
+    dataset = build_day("ql_lightcurve", records)
     assert dataset["counts"].dtype == np.uint32
     assert [int(part) for part in unpack_skm(dataset["counts_skm"].values[0])] == [0, 4, 4]
 

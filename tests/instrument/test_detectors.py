@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stixflow.errors import UsageError
-from stixflow.instrument import BKG_INDEX, CFL_INDEX, SumCase, detectors, pixels, rcr_area_cm2, subcollimators
+from stixflow.instrument import BKG_INDEX, CFL_INDEX, SumCase, detectors, pixels, subcollimators
 
 
 def test_uv_follow_from_the_nominal_grids(shared):
@@ -72,10 +72,3 @@ def test_sum_cases(case, mask, area, phase, harmonic):
     assert case.column_area_cm2 == pytest.approx(area, abs=1e-6)
     assert (case.phase_offset_deg, case.harmonic) == (phase, harmonic)
     assert (pixels().column[case.pixels] == np.arange(4)).all()
-
-
-def test_rate_control_never_adds_area():
-    areas = rcr_area_cm2()
-    assert areas.shape == (8,)
-    assert (np.diff(areas) <= 1e-4).all()
-    assert areas[0] == pytest.approx(pixels().area_cm2.sum(), rel=1e-4)

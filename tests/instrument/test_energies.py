@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stixflow.errors import UsageError
-from stixflow.instrument import channel_range, energy_edges, energy_shift
+from stixflow.instrument import energy_edges, energy_shift
 
 
 def test_standard_edges():
@@ -29,51 +26,6 @@ def test_standard_edges():
 )
 def test_edges_have_dated_exceptions(time, third):
     assert energy_edges(time)[3] == third
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "rule", "expected"),
-    [
-        (4, 10, "inside", (1, 7)),
-        (16, 28, "inside", (13, 18)),
-        (4, 10, "cover", (1, 7)),
-        (5.5, 9.5, "inside", (3, 6)),
-        (5.5, 9.5, "cover", (2, 7)),
-        (84, np.inf, "inside", (28, 32)),
-    ],
-)
-def test_channel_range(low, high, rule, expected):
-    assert channel_range(low, high, energy_edges(), rule=rule) == expected
-
-
-def test_edges_kept_as_32_bit_floats_are_found():
-    edges = energy_edges("2023-02-01").astype(np.float32)
-    assert channel_range(4.45, 6.95, edges, rule="inside") == (2, 7)
-    assert channel_range(4.45, 6.95, edges, rule="cover") == (2, 7)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "rule"), [(10, 4, "inside"), (6, 6, "cover"), (6.1, 6.9, "inside"), (-3, 5, "cover")]
-)
-def test_ranges_without_channels_are_refused(low, high, rule):
-    with pytest.raises(UsageError):
-        channel_range(low, high, energy_edges(), rule=rule)
-
-
-@given(st.floats(4, 140), st.floats(0.1, 100))
-def test_cover_holds_the_range_and_inside_is_held_by_it(low, width):
-    edges, high = energy_edges(), low + width
-    start, stop = channel_range(low, high, edges, rule="cover")
-    assert edges[start] <= low + 1e-3
-    assert edges[stop] >= high - 1e-3
-    try:
-        first, last = channel_range(low, high, edges)
-    except UsageError:
-        assert stop - start <= 2
-    else:
-        assert start <= first < last <= stop
-        assert edges[first] >= low - 1e-3
-        assert edges[last] <= high + 1e-3
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stixflow.cubes.build import build_lightcurve, build_requests
+from stixflow.cubes.build import build_day, build_requests
 from stixflow.cubes.model import DATA_MODEL_VERSION, PRODUCTS
 from stixflow.errors import UsageError
 from stixflow.instrument import energy_edges
@@ -33,7 +33,7 @@ def there_and_back(dataset: xr.Dataset, **options: Any) -> xr.Dataset:
     product = dataset.attrs["product"]
     decoded = decode(packets)[product]
     if product == "ql_lightcurve":
-        return build_lightcurve(decoded)
+        return build_day("ql_lightcurve", decoded)
     (request,) = build_requests(decoded, corrections=())
     assert request.complete
     (built,) = request.datasets

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from astropy.io import fits
 
-from stixflow.cubes.build import build_lightcurve, build_requests
+from stixflow.cubes.build import build_day, build_requests
 from stixflow.errors import InputFileError, MissingFile, UsageError
 from stixflow.fits import read_level1
 from stixflow.simulate import packetise, replay
@@ -39,7 +39,7 @@ def test_the_light_curve_of_2021_06_06(shared: Path, tmp_path: Path) -> None:
     packets = read_packets(tmp_path)
     # 29 packets brought these data down.
     assert len(packets) == len(fits.getdata(path, "CONTROL")) == 29
-    built, official = build_lightcurve(decode(packets)["ql_lightcurve"]), read_level1(path)
+    built, official = build_day("ql_lightcurve", decode(packets)["ql_lightcurve"]), read_level1(path)
     assert_same_data(built, official)
     np.testing.assert_array_equal(built["scet"].values, official["scet"].values)
     # The official times were converted by another clock kernel.

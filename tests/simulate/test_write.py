@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stixflow.cubes.build import build_lightcurve, build_requests
+from stixflow.cubes.build import build_day, build_requests
 from stixflow.cubes.check import check_dataset
 from stixflow.ephemeris import hpc_to_stix, observer, pointing, read_ancillary
 from stixflow.errors import UsageError
@@ -50,7 +50,7 @@ def test_everything_written_can_be_read_and_counted(truth: Truth) -> None:
 def test_the_cubes_are_what_the_instrument_counted(truth: Truth) -> None:
     decoded = decode(read_packets(list(truth.telemetry)))
     sky = build_sky(truth.scenario)
-    assert_same(build_lightcurve(decoded["ql_lightcurve"]), light_curve(sky))
+    assert_same(build_day("ql_lightcurve", decoded["ql_lightcurve"]), light_curve(sky))
     planned = {request.request_id: request for request in plan_requests(truth.scenario, sky.flares)}
     built = build_requests(decoded["sci_pixels"]) + build_requests(decoded["sci_spectrogram"])
     assert {one.request_id for one in built} == set(planned)

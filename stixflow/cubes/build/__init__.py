@@ -6,7 +6,7 @@ to a packet that could not be placed; `Books` says how many of each.
 
 from stixflow.cubes.build.books import Books
 from stixflow.cubes.build.calibration import build_calibration
-from stixflow.cubes.build.days import amount_of, build_day, build_lightcurve
+from stixflow.cubes.build.days import amount_of, build_day
 from stixflow.cubes.build.requests import RequestCubes, build_requests
 from stixflow.cubes.build.timing import Place, place
 from stixflow.cubes.build.values import TRIGGER_DETECTORS
@@ -19,7 +19,6 @@ __all__ = [
     "amount_of",
     "build_calibration",
     "build_day",
-    "build_lightcurve",
     "build_requests",
     "place",
 ]

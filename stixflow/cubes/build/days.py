@@ -40,11 +40,6 @@ class _Family:
     channels: Callable[[Records], NDArray[np.uint8]] | None = None
 
 
-def build_lightcurve(records: Records, *, edges: ArrayLike | None = None, clock: Clock = ANCHOR_CLOCK) -> xr.Dataset:
-    """Build the light curve of all samples in the records; see `build_day`."""
-    return build_day("ql_lightcurve", records, edges=edges, clock=clock)
-
-
 def build_day(
     product: str, records: Records, *, edges: ArrayLike | None = None, clock: Clock = ANCHOR_CLOCK
 ) -> xr.Dataset:
@@ -155,4 +150,4 @@ _FAMILIES: dict[str, _Family] = {
     "hk_maxi": _Family("housekeeping report", housekeeping_table, len),
 }
 
-__all__ = ["amount_of", "build_day", "build_lightcurve"]
+__all__ = ["amount_of", "build_day"]
