@@ -1,4 +1,9 @@
-"""Where the spacecraft was, in the frames that headers name: Carrington, ecliptic, inertial, equatorial, geocentric."""
+"""Where the spacecraft was, in the frames that headers name: Carrington, ecliptic, inertial, equatorial, geocentric.
+
+Each frame is a rotation that depends on the time alone. The Earth and the mean ecliptic are those of ERFA (VSOP87,
+IAU 2006), pole and prime meridian of the Sun those of the IAU, as in sunpy and astropy, which take a hundred times as
+long to be general.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,25 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stixflow.ephemeris.attitude import Observer
-from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S
-from stixflow.ephemeris.orbit import accuracy, orbit
+from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S, R_SUN_M
+from stixflow.ephemeris.orbit import accuracy, orbit, tdb_seconds, times_of
 from stixflow.errors import NotFound
 from stixflow.time import to_utc
 
+FloatArray = NDArray[np.float64]
+
 _STEP = np.timedelta64(600, "s")
+_J2000 = 2451545.0
+_DAY_S = 86400.0
+_POLE_RA, _POLE_DEC = np.deg2rad(286.13), np.deg2rad(63.87)
+_POLE = np.array([np.cos(_POLE_DEC) * np.cos(_POLE_RA), np.cos(_POLE_DEC) * np.sin(_POLE_RA), np.sin(_POLE_DEC)])
+"""North pole of the Sun, ICRS (IAU)."""
+_NODE = np.array([-np.sin(_POLE_RA), np.cos(_POLE_RA), 0.0])
+"""Where the equator of the Sun rises above that of ICRS: the prime meridian counts from there."""
+_MERIDIAN_DEG, _MERIDIAN_DEG_A_DAY = 84.176, 14.1844
 
 
 @lru_cache(maxsize=64)
@@ -21,34 +37,58 @@ def observer_keywords(observer: Observer, time: str) -> dict[str, Any]:
     """FITS cards of the place of the spacecraft at a time (ISO 8601, UTC); positions in m.
 
     Carrington longitude and latitude; HEE, HCI, HAE (mean ecliptic of J2000), HEQ (HEEQ) and GSE as sunpy and astropy
-    define them, with their built-in position of the Earth: nothing is fetched. OBS_VR where the observer is on the
-    built-in orbit.
+    define them (Thompson 2006; Fraenz & Harper 2002). OBS_VR where the observer is on the built-in orbit.
     """
-    import astropy.units as u
-    from astropy.coordinates import HeliocentricMeanEcliptic, SkyCoord
-    from sunpy.coordinates import frames
+    import erfa
 
-    stonyhurst = frames.HeliographicStonyhurst(obstime=time)
-    place = SkyCoord(observer.hgln_deg * u.deg, observer.hglt_deg * u.deg, observer.distance_m * u.m, frame=stonyhurst)
-    carrington = place.transform_to(frames.HeliographicCarrington(obstime=time, observer="self"))
-    cards: dict[str, Any] = {
-        "CRLN_OBS": (float(carrington.lon.deg), "[deg] Carrington longitude"),
-        "CRLT_OBS": (float(carrington.lat.deg), "[deg] Carrington latitude"),
-    }
+    days = float(tdb_seconds(times_of(time))) / _DAY_S
+    earth = np.array(erfa.epv00(_J2000, days)[0]["p"].tolist()) * AU_M
+    stonyhurst = _frame(_POLE, earth)
+    seen = observer.distance_m * _direction(observer.hgln_deg, observer.hglt_deg)
+    place = seen @ stonyhurst
+    of_j2000, of_date = erfa.ecm06(_J2000, 0.0), erfa.ecm06(_J2000, days)
+    towards_earth = of_date @ earth
+    hee = _frame(np.array([0.0, 0.0, 1.0]), towards_earth, tilts=True) @ (of_date @ place)
     systems = {
-        "HEE": frames.HeliocentricEarthEcliptic(obstime=time),
-        "HCI": frames.HeliocentricInertial(obstime=time),
-        "HAE": HeliocentricMeanEcliptic(obstime=time, equinox="J2000"),
-        "HEQ": stonyhurst,
-        "GSE": frames.GeocentricSolarEcliptic(obstime=time),
+        "HEE": hee,
+        "HCI": _frame(_POLE, np.cross(of_j2000[2], _POLE)) @ place,
+        "HAE": of_j2000 @ place,
+        "HEQ": seen,
+        "GSE": np.array([np.linalg.norm(earth) - hee[0], -hee[1], hee[2]]),
     }
-    for name, system in systems.items():
-        xyz = np.asarray(place.transform_to(system).cartesian.xyz.to_value(u.m), dtype=np.float64)
+    longitude = observer.hgln_deg + _carrington_of(stonyhurst[0], days, observer.distance_m)
+    cards: dict[str, Any] = {
+        "CRLN_OBS": (longitude % 360.0, "[deg] Carrington longitude"),
+        "CRLT_OBS": (observer.hglt_deg, "[deg] Carrington latitude"),
+    }
+    for name, xyz in systems.items():
         cards |= {f"{name}{axis}_OBS": (float(value), "[m]") for axis, value in zip("XYZ", xyz, strict=True)}
     speed = radial_velocity(observer, time)
     if speed is not None:
         cards["OBS_VR"] = (speed, "[m/s] away from the Sun, built-in orbit")
     return cards | {"SUN_TIME": (observer.distance_m / LIGHT_SPEED_M_S, "[s] from the Sun to the spacecraft")}
+
+
+def _frame(pole: FloatArray, towards: FloatArray, *, tilts: bool = False) -> FloatArray:
+    """Rows x, y, z of the axes with z at the pole and x towards a place; if it `tilts`, x is right there, z is not."""
+    y = np.cross(pole, towards)
+    y = y / np.linalg.norm(y)
+    if tilts:
+        x = towards / np.linalg.norm(towards)
+        return np.stack([x, y, np.cross(x, y)])
+    return np.stack([np.cross(y, pole), y, pole])
+
+
+def _direction(lon_deg: float, lat_deg: float) -> FloatArray:
+    lon, lat = np.deg2rad(lon_deg), np.deg2rad(lat_deg)
+    return np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def _carrington_of(direction: FloatArray, days: float, distance_m: float) -> float:
+    """Carrington longitude, degrees, of a direction from the Sun when light left the surface for an observer."""
+    from_node = np.rad2deg(np.arctan2(direction @ np.cross(_POLE, _NODE), direction @ _NODE))
+    left = days - (distance_m - R_SUN_M) / LIGHT_SPEED_M_S / _DAY_S
+    return float(from_node - _MERIDIAN_DEG - _MERIDIAN_DEG_A_DAY * left)
 
 
 def radial_velocity(observer: Observer, time: object) -> float | None:
