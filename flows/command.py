@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 from flows import deployments, serve
 from flows.environment import prepare
+from flows.passwords import refuse_password, without_password
 from stixflow.cli.options import Parser, command, engine_of, science_of
 from stixflow.cli.output import emit
 from stixflow.cli.serving import add_serve, add_site
 from stixflow.errors import StixflowError, UsageError
-from stixflow.settings import load_settings
+from stixflow.settings import PREFIX, load_settings
 
 _ABOUT = """\
 Runs a mission unattended: deliveries are taken in, cubes, flares and images kept up to date, the archive looked after.
@@ -48,6 +50,7 @@ def run_serve(options: argparse.Namespace) -> int:
     """Serve the flows that the options name until told to stop."""
     site = site_of(options)
     wanted = deployments.chosen(site, options.only)
+    _hand_down_password()
 
     def say(what: str, text: str) -> None:
         if not options.quiet:
@@ -57,13 +60,21 @@ def run_serve(options: argparse.Namespace) -> int:
     return serve.serve(site, wanted, port=options.port, poll_seconds=options.poll_seconds, say=say)
 
 
+def _hand_down_password() -> None:
+    """Let the processes of flow runs know the catalog with its password, also where a settings file names it."""
+    catalog = load_settings().catalog
+    if catalog is not None and without_password(catalog) != catalog:
+        os.environ[f"{PREFIX}CATALOG"] = catalog
+
+
 def site_of(options: argparse.Namespace) -> deployments.Site:
     """Join options, environment and settings file to what the flows are told, with whole paths."""
+    refuse_password(getattr(options, "catalog", None), "--catalog")
     named = ("archive", "catalog", "inbox", "settle_seconds")
     settings = load_settings(**{name: getattr(options, name, None) for name in named})
     site = deployments.Site(
         archive=_whole(settings.archive),
-        catalog=settings.catalog,
+        catalog=settings.catalog and without_password(settings.catalog),
         inbox=settings.inbox and _whole(settings.inbox),
         settle_seconds=settings.settle_seconds,
         previews=options.previews and _whole(options.previews),

@@ -25,6 +25,7 @@ from flows.frame import (
     watch_parent,
 )
 from flows.notify import on_trouble
+from flows.passwords import with_password
 from flows.silence import tell_of_silenced
 from stixflow import compute, stages
 from stixflow.archive import open_archive
@@ -62,7 +63,7 @@ def ingest(
     inbox
         Folder or s3:// prefix; nothing in it is changed.
     catalog
-        SQLAlchemy URL; by default SQLite in the archive.
+        SQLAlchemy URL without a password; by default SQLite in the archive.
     settle_seconds
         A file counts as whole when neither its length nor its time changed for so long.
     cubes
@@ -74,6 +75,7 @@ def ingest(
     science
         What changes the result.
     """
+    catalog = with_password(catalog)
     found = _look(archive, catalog, inbox, settle_seconds, retry_refused)
     if not found.ready:
         return conclude("ingest", _quiet(archive, found), nothing="nothing new")
@@ -104,7 +106,7 @@ def daily(
     archive
         Folder or s3:// URL.
     catalog
-        SQLAlchemy URL; by default SQLite in the archive.
+        SQLAlchemy URL without a password; by default SQLite in the archive.
     images
         Locate and image flares; the flow `images` does it apart.
     previews
@@ -118,6 +120,7 @@ def daily(
     science
         What changes the result.
     """
+    catalog = with_password(catalog)
     with open_run("daily", archive, catalog, engine=engine, science=science) as run:
         plan = {"cubes": lambda: stages.build_cubes(run), "flares": lambda: stages.find_flares(run)}
         if images:
@@ -144,12 +147,13 @@ def images(
     archive
         Folder or s3:// URL.
     catalog
-        SQLAlchemy URL; by default SQLite in the archive.
+        SQLAlchemy URL without a password; by default SQLite in the archive.
     engine
         What computes.
     science
         What changes the result.
     """
+    catalog = with_password(catalog)
     with open_run("images", archive, catalog, engine=engine, science=science) as run:
         perform(run, {"images": lambda: stages.make_images(run)})
     return conclude("images", run.report())
@@ -172,7 +176,7 @@ def calibration(
     archive
         Folder or s3:// URL.
     catalog
-        SQLAlchemy URL; by default SQLite in the archive.
+        SQLAlchemy URL without a password; by default SQLite in the archive.
     longest_gap_days
         Longer times between two calibration runs are listed.
     engine
@@ -180,6 +184,7 @@ def calibration(
     science
         What changes the result.
     """
+    catalog = with_password(catalog)
     with open_run("calibration", archive, catalog, engine=engine, science=science) as run:
         perform(run, {"cubes": lambda: stages.build_cubes(run)})
         coverage = upkeep.calibration_coverage(run.archive, longest_gap_days)
@@ -201,7 +206,7 @@ def maintenance(
     archive
         Folder or s3:// URL.
     catalog
-        SQLAlchemy URL; by default SQLite in the archive.
+        SQLAlchemy URL without a password; by default SQLite in the archive.
     verify
         Read every published store; a damaged one fails the flow.
     grace_days
@@ -209,6 +214,7 @@ def maintenance(
     keep_flow_runs_days
         Flow runs that ended longer ago are removed from Prefect; the catalog keeps what they did. None: all are kept.
     """
+    catalog = with_password(catalog)
     with only_writer(archive, catalog) as opened:
         care = upkeep.Care(opened)
         steps = {"verify": care.verify} if verify else {}
@@ -244,7 +250,7 @@ def reprocess(
     release
         Name of the release, as 2026.2.
     catalog
-        SQLAlchemy URL; by default SQLite in the archive.
+        SQLAlchemy URL without a password; by default SQLite in the archive.
     start
         First day, UTC; by default the first there is.
     stop
@@ -260,6 +266,7 @@ def reprocess(
     science
         What changes the result.
     """
+    catalog = with_password(catalog)
     asked = rebuilds.Reprocessing(release, start=start, stop=stop, **options.asked())
     if dry_run:
         return upkeep.plan(archive, asked, catalog=catalog, workers=engine.workers or 0, science=science)

@@ -37,14 +37,17 @@ def run_process(
 
     # The heartbeat thread costs every flow a second; a run in the foreground needs none.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        report: dict[str, Any] = _process_flow()(
-            paths, archive, {"workers": workers, **(engine or {})}, progress, catalog, science
+        report: dict[str, Any] = _process_flow(catalog)(
+            paths, archive, {"workers": workers, **(engine or {})}, progress, science
         )
     return report
 
 
-def _process_flow() -> Any:
-    """Return the Prefect flow ``process(paths, archive, engine, progress, catalog, science)``."""
+def _process_flow(catalog: str | None) -> Any:
+    """Return the Prefect flow ``process(paths, archive, engine, progress, science)`` on a catalog.
+
+    The URL of the catalog may have a password, and Prefect keeps the parameters of flows: it is none.
+    """
     from prefect import flow, task
     from prefect.cache_policies import NO_CACHE
 
@@ -54,7 +57,6 @@ def _process_flow() -> Any:
         archive: str,
         engine: Mapping[str, Any],
         progress: Progress | None,
-        catalog: str | None,
         science: Science,
     ) -> dict[str, Any]:
         with (
