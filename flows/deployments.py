@@ -68,7 +68,8 @@ DEPLOYMENTS = (
         "calibration", "0 6 * * 1", "ENQUEUE", ("science",), "publish calibration spectra, and say which days have none"
     ),
     Deployment(
-        "maintenance", "0 2 * * *", "CANCEL_NEW", (), "re-hash all stores, collect garbage, forget old flow runs"
+        "maintenance", "0 2 * * *", "CANCEL_NEW", (),
+        "re-hash a share of the stores, collect garbage, forget old flow runs",
     ),
     Deployment(
         "reprocess", "off", "CANCEL_NEW", ("engine", "science"),

@@ -196,10 +196,11 @@ def maintenance(
     archive: str,
     catalog: str | None = None,
     verify: bool = True,
+    verify_days: float = 7.0,
     grace_days: float = 7.0,
     keep_flow_runs_days: float | None = 90.0,
 ) -> Any:
-    """Re-hash every published store, remove what nothing points to, and forget old flow runs of Prefect.
+    """Re-hash a share of the published stores, remove what nothing points to, and forget old flow runs of Prefect.
 
     Parameters
     ----------
@@ -208,7 +209,9 @@ def maintenance(
     catalog
         SQLAlchemy URL without a password; by default SQLite in the archive.
     verify
-        Read every published store; a damaged one fails the flow.
+        Read published stores, those first that were read longest ago; a damaged one fails the flow.
+    verify_days
+        Days in which each store is read once, with one run a day; 1: every run reads all.
     grace_days
         How long what nothing points to is kept after it was first found so.
     keep_flow_runs_days
@@ -217,7 +220,7 @@ def maintenance(
     catalog = with_password(catalog)
     with only_writer(archive, catalog) as opened:
         care = upkeep.Care(opened)
-        steps = {"verify": care.verify} if verify else {}
+        steps = {"verify": lambda: care.verify(verify_days, Progress("maintenance"))} if verify else {}
         steps["garbage"] = lambda: care.collect(grace_days)
         if keep_flow_runs_days is not None:
             steps["flow runs"] = lambda: care.forget_flow_runs(keep_flow_runs_days)

@@ -19,6 +19,7 @@ from stixflow.errors import StixflowError
 from stixflow.stages.reprocess import Reprocessing
 from stixflow.stages.run import Run
 from stixflow.stages.science import Science
+from stixflow.stages.verifying import stores_due, verify_share
 
 _PREVIEWS_A_RUN = 100
 _EXPORTS_A_RUN = 2000
@@ -170,11 +171,17 @@ class Care:
 
         return call
 
-    def verify(self) -> None:
-        """Re-hash every published store; each defect is a failure."""
-        self._counts["stores"] = len(self._archive.catalog.partitions())
-        for defect in self._archive.verify():
-            self._failed.append({"stage": "verify", "item": defect.url, "error": str(defect)})
+    def verify(self, every_days: float, shown: Callable[[str, int, int], None]) -> None:
+        """Re-hash the stores that were read longest ago, so that each is within so many days; defects are failures."""
+        due = stores_due(self._archive, every_days)
+        self._counts["stores"] = len(due)
+        self._rows.append(
+            ("verified", f"{len(due)} of {len(self._archive.catalog.partitions())} stores", "longest ago")
+        )
+        self._failed = [
+            {"stage": "verify", "item": defect.url, "error": str(defect)}
+            for defect in verify_share(self._archive, every_days, shown)
+        ]
 
     def collect(self, grace_days: float) -> None:
         """Mark and remove what nothing points to."""

@@ -25,7 +25,7 @@ def verify_stores(catalog: Catalog, root: str, partitions: Iterable[Partition] |
     """Read the stores of partitions, for None of all that is published and of joined months; return every defect."""
     chosen = catalog.partitions() if partitions is None else partitions
     found = [defect for item in chosen for defect in _verify_one(join_url(root, item.path), item)]
-    return found if partitions is not None else found + _verify_months(catalog, root)
+    return found if partitions is not None else found + verify_months(catalog, root)
 
 
 def _verify_one(url: str, item: Partition) -> list[Defect]:
@@ -48,5 +48,6 @@ def _disagreements(url: str, item: Partition) -> list[str]:
     ]
 
 
-def _verify_months(catalog: Catalog, root: str) -> list[Defect]:
+def verify_months(catalog: Catalog, root: str) -> list[Defect]:
+    """Read the joined months, which are made of what is published, and return every defect."""
     return [defect for path in joined_months(catalog) for defect in verify_store(join_url(root, path))]

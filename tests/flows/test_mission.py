@@ -160,12 +160,13 @@ def test_calibration_says_what_there_is(run: Call, prefect_on_postgres: Server, 
 def test_maintenance_finds_damage_and_forgets_old_runs(
     run: Call, prefect_on_postgres: Server, archive_copy: Path, told: Path
 ) -> None:
+    stores = len(open_archive(archive_copy).catalog.partitions())
     state, report = run("maintenance", archive=str(archive_copy), grace_days=0, keep_flow_runs_days=None)
     assert state.is_completed(), state.message
-    assert report["counts"]["stores"] == len(open_archive(archive_copy).catalog.partitions())
+    assert 0 < report["counts"]["stores"] < stores, "a share of them each day"
     victim = max((archive_copy / "sci_pixels").rglob("*"), key=lambda path: path.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
-    state, report = run("maintenance", archive=str(archive_copy), keep_flow_runs_days=0)
+    state, report = run("maintenance", archive=str(archive_copy), verify_days=1, keep_flow_runs_days=0)
     assert state.is_failed()
     assert victim.name in report["failed"][0]["error"]
     assert told.exists()
