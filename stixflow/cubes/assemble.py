@@ -29,7 +29,7 @@ def assemble(
         If an array is missing.
     """
     model = PRODUCTS[product].variables
-    variables = {name: make_variable(spec, arrays[name]) for name, spec in model.items()}
+    variables = {name: _make_variable(spec, arrays[name]) for name, spec in model.items()}
     dims = {dim for spec in model.values() for dim in spec.dims}
     head = {"product": product, "level": level, "data_model_version": DATA_MODEL_VERSION}
     return xr.Dataset(
@@ -39,7 +39,7 @@ def assemble(
     )
 
 
-def make_variable(spec: Variable, values: ArrayLike) -> xr.Variable:
+def _make_variable(spec: Variable, values: ArrayLike) -> xr.Variable:
     """Give an array the type, dimensions, units and name of a variable of the model."""
     array = np.asarray(values)
     if array.dtype.name not in spec.dtypes:
@@ -48,4 +48,4 @@ def make_variable(spec: Variable, values: ArrayLike) -> xr.Variable:
     return xr.Variable(spec.dims, array, attrs)
 
 
-__all__ = ["assemble", "make_variable"]
+__all__ = ["assemble"]

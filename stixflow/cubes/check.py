@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stixflow.cubes.model import DATA_MODEL_VERSION, GLOBAL_ATTRS, PRODUCTS, Product, Variable
 from stixflow.errors import SchemaError
 
-REQUEST_ATTRS = ("request_id", "seq_control", "ssid", "box", "boxes")
+_REQUEST_ATTRS = ("request_id", "seq_control", "ssid", "box", "boxes")
 """Attributes that a Dataset of a request carries beside `GLOBAL_ATTRS`."""
 
 _OVERLAP_S = 1e-3
@@ -51,7 +51,7 @@ def find_problems(dataset: xr.Dataset) -> list[str]:
 
 
 def _attributes(dataset: xr.Dataset, product: Product) -> Iterator[str]:
-    wanted = GLOBAL_ATTRS + (REQUEST_ATTRS if product.partition == "request" else ())
+    wanted = GLOBAL_ATTRS + (_REQUEST_ATTRS if product.partition == "request" else ())
     for name in wanted:
         if name not in dataset.attrs:
             yield f"the attribute {name} is missing"

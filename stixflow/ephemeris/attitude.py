@@ -14,7 +14,7 @@ from stixflow.ephemeris.orbit import earth
 from stixflow.errors import NotFound
 from stixflow.time import TimeRange, Utc, iso, to_utc
 
-STAMP_SHIFT = np.timedelta64(-32, "s")
+_STAMP_SHIFT = np.timedelta64(-32, "s")
 """From the stamp of an ancillary sample to the time it holds for, as in the ground software."""
 
 _SAS_OFFSET = (60.0, 8.0)
@@ -93,7 +93,7 @@ def pointing(ephemeris: xr.Dataset, time_range: TimeRange) -> Pointing:
 
 def sample_times(ephemeris: xr.Dataset) -> Utc:
     """Times that the samples hold for: their stamps, shifted."""
-    return np.asarray(ephemeris["time"].values + STAMP_SHIFT, dtype="datetime64[ns]")
+    return np.asarray(ephemeris["time"].values + _STAMP_SHIFT, dtype="datetime64[ns]")
 
 
 def _pointing(samples: Vector, roll: float, source: Literal["sas", "attitude"], *remarks: str) -> Pointing:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from stixflow.errors import InputFileError, MissingFile
 
-BLOCK = 2880
+_BLOCK = 2880
 MOST_BYTES = 1 << 32
 """Largest file that is read: the longest pixel request of the mission needs a tenth of it."""
 
@@ -63,7 +63,7 @@ class Hdu:
     @property
     def span(self) -> int:
         """Bytes of the data with their padding."""
-        return -(-self.n_bytes // BLOCK) * BLOCK
+        return -(-self.n_bytes // _BLOCK) * _BLOCK
 
 
 def peek(path: str | Path) -> dict[str, Any]:
@@ -225,14 +225,14 @@ def _header(name: str, stream: Any, number: int) -> Cards | None:
     cards: dict[str, Any] = {}
     last = ""
     for block in range(_MOST_BLOCKS):
-        data = stream.read(BLOCK)
+        data = stream.read(_BLOCK)
         if not block and not data.startswith(b"XTENSION=" if number else b"SIMPLE  ="):
             if number or not data:
                 return None
             raise _wrong(name, "is not a FITS file (it does not begin with SIMPLE)", "FITS", "give another file")
-        if len(data) < BLOCK:
+        if len(data) < _BLOCK:
             raise _wrong(name, f"is cut short in the header of HDU {number}", "a header that ends", "fetch it again")
-        for at in range(0, BLOCK, _CARD):
+        for at in range(0, _BLOCK, _CARD):
             card = data[at : at + _CARD].decode("latin-1")
             key = card[:8].rstrip()
             if key == "END":
@@ -244,7 +244,7 @@ def _header(name: str, stream: Any, number: int) -> Cards | None:
                 cards[last] = f"{str(cards[last])[:-1]}{_value(card[8:])}"
             elif key in ("HISTORY", "COMMENT"):
                 cards.setdefault(key, []).append(card[8:].rstrip())
-    raise _wrong(name, f"has a header of more than {_MOST_BLOCKS * BLOCK} bytes in HDU {number}", "one that ends")
+    raise _wrong(name, f"has a header of more than {_MOST_BLOCKS * _BLOCK} bytes in HDU {number}", "one that ends")
 
 
 def _value(text: str) -> Any:

@@ -8,12 +8,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-FRAME_SECONDS = 3600.0
-QUIET_STD_FACTOR = 3.0
+_FRAME_SECONDS = 3600.0
+_QUIET_STD_FACTOR = 3.0
 """A frame is quiet where the scatter of the lowest band stays below this many times the root of its median."""
-QUIET_MAX_COUNTS = 500.0
+_QUIET_MAX_COUNTS = 500.0
 """A frame with more counts per bin in the lowest band never serves as background."""
-SIGMA_SPAN = np.timedelta64(12, "h")
+_SIGMA_SPAN = np.timedelta64(12, "h")
 
 _STATISTICS = ("median", "mean", "std", "max", "min")
 
@@ -34,7 +34,7 @@ class Background:
     age_s: float
 
 
-def quiet_statistics(lightcurve: xr.Dataset, *, frame_seconds: float = FRAME_SECONDS) -> xr.Dataset:
+def quiet_statistics(lightcurve: xr.Dataset, *, frame_seconds: float = _FRAME_SECONDS) -> xr.Dataset:
     """Describe a light curve by frames of an hour, counted from its first bin; hours without a bin are left out.
 
     Parameters
@@ -79,16 +79,16 @@ def _frames(
         "bins": ("frame", bins, {"units": "1", "long_name": "bins in the frame"}),
         "is_quiet": (
             "frame",
-            std < QUIET_STD_FACTOR * np.sqrt(median),
+            std < _QUIET_STD_FACTOR * np.sqrt(median),
             {"units": "1", "long_name": "scatter of the lowest band compatible with a quiet Sun"},
         ),
     }
     return xr.Dataset({**per_band, **per_frame})
 
 
-def usable_frames(statistics: xr.Dataset) -> NDArray[np.bool_]:
+def _usable_frames(statistics: xr.Dataset) -> NDArray[np.bool_]:
     """Tell which frames may serve as background: quiet, and never above 500 counts per bin in the lowest band."""
-    return np.asarray(statistics["is_quiet"].to_numpy() & (statistics["max"].to_numpy()[:, 0] < QUIET_MAX_COUNTS))
+    return np.asarray(statistics["is_quiet"].to_numpy() & (statistics["max"].to_numpy()[:, 0] < _QUIET_MAX_COUNTS))
 
 
 def nearest_quiet(
@@ -103,7 +103,7 @@ def nearest_quiet(
     excluded
         Frames not to be used, for instance because they hold the flare itself.
     """
-    usable = usable_frames(statistics)
+    usable = _usable_frames(statistics)
     if excluded is not None:
         usable = usable & ~excluded
     candidates = np.flatnonzero(usable)
@@ -111,7 +111,7 @@ def nearest_quiet(
         return None
     start, stop = statistics["start"].to_numpy(), statistics["stop"].to_numpy()
     best = candidates[np.argmin(np.abs(start[candidates] - time))]
-    around = candidates[np.abs(start[candidates] - start[best]) <= SIGMA_SPAN]
+    around = candidates[np.abs(start[candidates] - start[best]) <= _SIGMA_SPAN]
     apart = max(start[best] - time, time - stop[best], np.timedelta64(0, "ns"))
     return Background(
         median=statistics["median"].to_numpy()[best],

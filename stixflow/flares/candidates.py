@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from stixflow.flares.selection import BackgroundNeed
 from stixflow.instrument.elut import elut_periods
 
-BACKGROUND_DAYS = 60.0
-BACKGROUND_MIN_S = 120.0
-THERMAL_CYCLE_S = 2400.0
+_BACKGROUND_DAYS = 60.0
+_BACKGROUND_MIN_S = 120.0
+_THERMAL_CYCLE_S = 2400.0
 """Duration of a thermal cycle of the detectors; a background should cover one."""
-CLOSENESS_DAYS = 7.0
+_CLOSENESS_DAYS = 7.0
 ALL_DETECTORS = 0xFFFFFFFF
 
 _DAY_NS = 86_400 * 10**9
@@ -113,7 +113,7 @@ class Candidates:
         """
         if not len(self._sorted):
             return None
-        middle, reach = _twice_middle(need), round(2 * BACKGROUND_DAYS * _DAY_NS)
+        middle, reach = _twice_middle(need), round(2 * _BACKGROUND_DAYS * _DAY_NS)
         first, last = np.searchsorted(self._sorted, (middle - reach, middle + reach + 1))
         near = np.sort(self._order[first:last]) if last > first else np.arange(len(self._sorted))
         judged = self.judge(need, near)
@@ -129,17 +129,17 @@ class Candidates:
         faults = np.array(
             [
                 (self._request[rows] == need.request_id) & (need.request_id is not None),
-                apart > BACKGROUND_DAYS,
+                apart > _BACKGROUND_DAYS,
                 (self._elut[rows] != elut) | (elut < 0),
                 (self._first[rows] > need.channel_start) | (self._last[rows] < need.channel_stop),
                 self._missing[rows] > 0,
-                duration < BACKGROUND_MIN_S,
+                duration < _BACKGROUND_MIN_S,
                 self._flares[rows] > 0,
                 self._attenuated[rows],
             ],
             dtype=bool,
         )
-        score = np.sqrt(np.minimum(duration / THERMAL_CYCLE_S, 1.0)) / (1.0 + apart / CLOSENESS_DAYS)
+        score = np.sqrt(np.minimum(duration / _THERMAL_CYCLE_S, 1.0)) / (1.0 + apart / _CLOSENESS_DAYS)
         return Judged(need, rows, apart, faults, np.where(faults.any(axis=0), 0.0, score))
 
     def reasons(self, judged: Judged, index: int) -> str:
@@ -157,7 +157,7 @@ class Candidates:
             "attenuator in",
         )
         faults = [text for text, holds in zip(texts, judged.faults[:, index], strict=True) if holds]
-        if not faults and duration < THERMAL_CYCLE_S:
+        if not faults and duration < _THERMAL_CYCLE_S:
             return f"{duration:.0f} s, less than a thermal cycle"
         return "; ".join(faults)
 

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 NANOSECONDS = 1e9
-EXACT_BITS = 32
+_EXACT_BITS = 32
 _MANTISSA_MASK = 0xF
 _DETECTORS = 32
 
@@ -142,10 +142,10 @@ def _pixel_areas() -> tuple[float, ...]:
 def _mantissa_bits(lightcurve: xr.Dataset) -> int:
     """The fewest bits of any compressed bin: the coarsest scheme decides."""
     if "counts_skm" not in lightcurve:
-        return EXACT_BITS
+        return _EXACT_BITS
     bits = np.unique(lightcurve["counts_skm"].to_numpy()) & _MANTISSA_MASK
     compressed = bits[bits > 0]
-    return int(compressed.min()) if len(compressed) else EXACT_BITS
+    return int(compressed.min()) if len(compressed) else _EXACT_BITS
 
 
 def compression_variance(counts: Floats, mantissa_bits: int) -> Floats:

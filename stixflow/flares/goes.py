@@ -19,21 +19,21 @@ Flux = NDArray[np.float64]
 LOG_FLUX_COEFFICIENTS = (-6.90, 0.07505, 0.07064)
 """log10 of the 0.1-0.8 nm flux in W m-2 as a quadratic in x = log10 of net counts per 4 s at 1 au."""
 
-LOG_COUNTS_SPREAD = 0.3
+_LOG_COUNTS_SPREAD = 0.3
 """The operational minimum and maximum are the relation at x minus and plus this."""
 
-FIT_COEFFICIENTS = (-8.003, 0.6188)
+_FIT_COEFFICIENTS = (-8.003, 0.6188)
 """log10 of the flux above the GOES background as a line in x: 208 flares of 2021 seen from Earth that exceed it."""
-FIT_BEND = (4.0, 0.085)
+_FIT_BEND = (4.0, 0.085)
 """Above this x the curve leaves the line by this times the square of the difference: 800 flares of 2021 to 2023 seen
 from Earth without attenuator, chosen by x alone, so that faint flares are not only those that GOES saw well."""
-FIT_SPREAD_DEX = 0.22
-FIT_RANGE = (3.5, 5.8)
+_FIT_SPREAD_DEX = 0.22
+_FIT_RANGE = (3.5, 5.8)
 """Range of x in which the median of these flares lies within 0.1 dex of the curve; outside the uncertainty grows."""
-FIT_SPREAD_OUTSIDE = 0.3
+_FIT_SPREAD_OUTSIDE = 0.3
 """Further uncertainty, dex per unit of x outside of the range."""
 
-LIGHT_SECONDS_PER_AU = 499.004784
+_LIGHT_SECONDS_PER_AU = 499.004784
 
 _CLASSES = (("A", 1e-8), ("B", 1e-7), ("C", 1e-6), ("M", 1e-5), ("X", 1e-4))
 
@@ -64,7 +64,7 @@ def estimate_goes(peak_counts: ArrayLike, background_counts: ArrayLike, distance
     net = np.asarray(peak_counts, dtype=np.float64) - np.asarray(background_counts, dtype=np.float64)
     scaled = np.where(net > 0, net, np.nan) * np.square(np.asarray(distance_au, dtype=np.float64))
     x = np.log10(scaled)
-    return GoesEstimate(_flux(x), _flux(x - LOG_COUNTS_SPREAD), _flux(x + LOG_COUNTS_SPREAD))
+    return GoesEstimate(_flux(x), _flux(x - _LOG_COUNTS_SPREAD), _flux(x + _LOG_COUNTS_SPREAD))
 
 
 def fit_goes(
@@ -84,11 +84,11 @@ def fit_goes(
     net = np.where(net > 0, net, np.nan)
     x = np.log10(net * np.square(np.asarray(distance_au, dtype=np.float64)))
     noise = np.sqrt(np.maximum(net, 0.0) + np.square(np.asarray(background_sigma, dtype=np.float64)))
-    constant, slope = FIT_COEFFICIENTS
-    outside = np.maximum(np.maximum(FIT_RANGE[0] - x, x - FIT_RANGE[1]), 0.0)
+    constant, slope = _FIT_COEFFICIENTS
+    outside = np.maximum(np.maximum(_FIT_RANGE[0] - x, x - _FIT_RANGE[1]), 0.0)
     x_sigma = noise / net / np.log(10.0)
-    sigma = np.sqrt(FIT_SPREAD_DEX**2 + np.square(slope * x_sigma) + np.square(FIT_SPREAD_OUTSIDE * outside))
-    log_flux = constant + slope * x + FIT_BEND[1] * np.square(np.maximum(x - FIT_BEND[0], 0.0))
+    sigma = np.sqrt(_FIT_SPREAD_DEX**2 + np.square(slope * x_sigma) + np.square(_FIT_SPREAD_OUTSIDE * outside))
+    log_flux = constant + slope * x + _FIT_BEND[1] * np.square(np.maximum(x - _FIT_BEND[0], 0.0))
     low, middle, high = (np.asarray(10.0 ** (log_flux + sign * sigma)) for sign in (-1.0, 0.0, 1.0))
     return GoesEstimate(middle, low, high)
 
@@ -102,7 +102,7 @@ def light_time_s(time: NDArray[np.datetime64], distance_au: NDArray[np.float64])
     days = elapsed / np.timedelta64(1, "D")
     anomaly = np.radians(357.529 + 0.98560028 * days)
     earth = 1.00014 - 0.01671 * np.cos(anomaly) - 0.00014 * np.cos(2 * anomaly)
-    return np.asarray((earth - distance_au) * LIGHT_SECONDS_PER_AU)
+    return np.asarray((earth - distance_au) * _LIGHT_SECONDS_PER_AU)
 
 
 def read_xrs(path: str | Path) -> xr.Dataset:

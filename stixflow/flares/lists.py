@@ -14,8 +14,8 @@ from stixflow.errors import InputFileError, MissingFile, UsageError
 from stixflow.flares.columns import Column, flare_columns
 
 BANDS_KEV = ((4.0, 10.0), (10.0, 15.0), (15.0, 25.0), (25.0, 50.0), (50.0, 84.0))
-SOLAR_RADIUS_AU = 695_700.0 / 149_597_870.7
-MATCH_S = 90.0
+_SOLAR_RADIUS_AU = 695_700.0 / 149_597_870.7
+_MATCH_S = 90.0
 """Peaks no further apart are one flare, as in the operational store."""
 
 LOCATION_COLUMNS: Mapping[str, Column] = {
@@ -155,7 +155,7 @@ def _from_fits(path: Path) -> pd.DataFrame:
             for band, values in enumerate(_native(data[theirs]).T):
                 columns[f"{ours}_{band}"] = values.astype(np.int64) if ours == "peak_counts" else values
         radius = np.radians(_native(data["sun_disc_size"]) / 3600.0)
-        columns["distance_au"] = SOLAR_RADIUS_AU / np.sin(np.where(radius > 0, radius, np.nan))
+        columns["distance_au"] = _SOLAR_RADIUS_AU / np.sin(np.where(radius > 0, radius, np.nan))
     table = pd.DataFrame(columns)
     table["goes_measured_flux"] = table["goes_measured_flux"].where(table["goes_measured_flux"] > 0)
     return _completed(table)
@@ -345,7 +345,7 @@ def _official(flares: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[str, 
     return table, {back[name]: units[name] for name in chosen if name in units}
 
 
-def compare_lists(ours: pd.DataFrame, reference: pd.DataFrame, *, tolerance_s: float = MATCH_S) -> pd.DataFrame:
+def compare_lists(ours: pd.DataFrame, reference: pd.DataFrame, *, tolerance_s: float = _MATCH_S) -> pd.DataFrame:
     """Pair two lists by their peaks, the nearest first, each flare once.
 
     Returns

@@ -13,17 +13,17 @@ from stixflow.flares.curve import Curve, Floats
 from stixflow.flares.find import WIDTH_LEVELS, Find
 from stixflow.flares.snip import smooth, snip_envelope
 
-HEIGHT_SIGMAS = 3.0
-PROMINENCE_SIGMAS = 2.0
-MIN_WIDTH_BINS = 15
-WIDTH_REL_HEIGHT = 0.9
-MIN_DISTANCE_BINS = 75
-MIN_ENVELOPE_ITERATIONS = 150
+_HEIGHT_SIGMAS = 3.0
+_PROMINENCE_SIGMAS = 2.0
+_MIN_WIDTH_BINS = 15
+_WIDTH_REL_HEIGHT = 0.9
+_MIN_DISTANCE_BINS = 75
+_MIN_ENVELOPE_ITERATIONS = 150
 """A curve too short for this many windows has no envelope; the quiet hours stand in for it."""
-FALLBACK_QUIET_FACTOR = 2.0
-FALLBACK_HEIGHT_SIGMAS = 2.0
-EMPTY_LIMITS_BINS = (7, 8)
-SEGMENT_GAP_S = 3600.0
+_FALLBACK_QUIET_FACTOR = 2.0
+_FALLBACK_HEIGHT_SIGMAS = 2.0
+_EMPTY_LIMITS_BINS = (7, 8)
+_SEGMENT_GAP_S = 3600.0
 """Bins on the two sides of a longer gap are searched separately: it is the half width of the envelope."""
 
 
@@ -39,12 +39,12 @@ class _Floor:
 
 def find_snip(curve: Curve, frames: xr.Dataset) -> list[Find]:
     """Find major peaks as the operational pipeline does."""
-    return [find for part in curve.segments(SEGMENT_GAP_S) for find in _find_in(curve, part, frames)]
+    return [find for part in curve.segments(_SEGMENT_GAP_S) for find in _find_in(curve, part, frames)]
 
 
 def smoothed_counts(curve: Curve) -> Floats:
     """Smooth every band, the stretches between long gaps on their own."""
-    parts = [smooth(curve.counts[:, part]) for part in curve.segments(SEGMENT_GAP_S)]
+    parts = [smooth(curve.counts[:, part]) for part in curve.segments(_SEGMENT_GAP_S)]
     return np.concatenate(parts, axis=1) if parts else curve.counts
 
 
@@ -55,12 +55,12 @@ def _find_in(curve: Curve, part: slice, frames: xr.Dataset) -> list[Find]:
 
 
 def _floor(smoothed: Floats, start: NDArray[np.datetime64], frames: xr.Dataset) -> _Floor | None:
-    if (len(smoothed) - 1) // 2 < MIN_ENVELOPE_ITERATIONS:
+    if (len(smoothed) - 1) // 2 < _MIN_ENVELOPE_ITERATIONS:
         return _quiet_floor(smoothed, start[0], frames)
     level = snip_envelope(smoothed)
     baseline = float(level.min())
     sigma = float(np.sqrt(max(baseline, 1.0)))
-    return _Floor(level, baseline, sigma, baseline + HEIGHT_SIGMAS * sigma)
+    return _Floor(level, baseline, sigma, baseline + _HEIGHT_SIGMAS * sigma)
 
 
 def _quiet_floor(smoothed: Floats, time: np.datetime64, frames: xr.Dataset) -> _Floor | None:
@@ -68,9 +68,9 @@ def _quiet_floor(smoothed: Floats, time: np.datetime64, frames: xr.Dataset) -> _
     if quiet is None:
         return None
     median, sigma = float(quiet.median[0]), float(quiet.sigma[0])
-    if sigma >= FALLBACK_QUIET_FACTOR * np.sqrt(median):
+    if sigma >= _FALLBACK_QUIET_FACTOR * np.sqrt(median):
         return None
-    return _Floor(np.full_like(smoothed, median), median, sigma, median + FALLBACK_HEIGHT_SIGMAS * sigma)
+    return _Floor(np.full_like(smoothed, median), median, sigma, median + _FALLBACK_HEIGHT_SIGMAS * sigma)
 
 
 def _finds(smoothed: Floats, floor: _Floor, offset: int) -> list[Find]:
@@ -79,10 +79,10 @@ def _finds(smoothed: Floats, floor: _Floor, offset: int) -> list[Find]:
     peaks, properties = find_peaks(
         smoothed,
         height=floor.height,
-        prominence=PROMINENCE_SIGMAS * floor.sigma,
-        width=MIN_WIDTH_BINS,
-        rel_height=WIDTH_REL_HEIGHT,
-        distance=MIN_DISTANCE_BINS,
+        prominence=_PROMINENCE_SIGMAS * floor.sigma,
+        width=_MIN_WIDTH_BINS,
+        rel_height=_WIDTH_REL_HEIGHT,
+        distance=_MIN_DISTANCE_BINS,
     )
     known = (properties["prominences"], properties["left_bases"], properties["right_bases"])
     levels = [peak_widths(smoothed, peaks, rel_height=level / 100, prominence_data=known) for level in WIDTH_LEVELS]
@@ -110,7 +110,7 @@ def _limits(below: NDArray[np.intp], peak: int, size: int) -> tuple[int, int]:
     """Walk from the peak to the bins below threshold on both sides; the left one belongs to the flare."""
     at = int(np.searchsorted(below, peak))
     if at < len(below) and below[at] == peak:
-        before, after = EMPTY_LIMITS_BINS
+        before, after = _EMPTY_LIMITS_BINS
         return max(peak - before, 0), min(peak + after, size)
     return int(below[at - 1]) if at > 0 else 0, int(below[at]) if at < len(below) else size
 

@@ -24,27 +24,27 @@ from stixflow.flares.snip import smooth
 from stixflow.flares.veto import veto
 
 FALSE_ALARMS_PER_DAY = 0.02
-SEARCH_BELOW_KEV = 50.0
+_SEARCH_BELOW_KEV = 50.0
 """Bands that start above hold hardly any photons of flares that the others miss."""
-WIDTHS_S = (12, 20, 32, 52, 84, 136, 220, 356, 576, 932, 1508)
-STRIDES_PER_WIDTH = 8
-INDEPENDENT_WINDOWS = (4.0, 20.0, 3.0)
+_WIDTHS_S = (12, 20, 32, 52, 84, 136, 220, 356, 576, 932, 1508)
+_STRIDES_PER_WIDTH = 8
+_INDEPENDENT_WINDOWS = (4.0, 20.0, 3.0)
 """Independent windows per window length, with all shifts and neighbouring lengths: this many at this score, growing
 with this power of the score. Measured on days without flares, with quantisation and thermal cycle."""
-GAP_S = 300.0
+_GAP_S = 300.0
 """Rises are never followed across a longer gap."""
-LONGEST_RISE_S = 3 * 3600.0
-CHANGE_SIGMAS = 0.75
+_LONGEST_RISE_S = 3 * 3600.0
+_CHANGE_SIGMAS = 0.75
 """Rise above the background, over the scatter of a bin, on which start and end are decided."""
-CHANGE_DROP = 8.0
+_CHANGE_DROP = 8.0
 """The search for a limit ends where the log likelihood has fallen by this since its best."""
-SPLIT_SIGMAS = 5.0
+_SPLIT_SIGMAS = 5.0
 SPLIT_SHARE, SPLIT_SHARE_APART, APART_S = 0.5, 0.2, 240.0
 """A peak is a flare of its own if it stands out by half of its height, or by a fifth if no higher peak is near."""
-SUB_PEAK_SIGMAS = 4.0
-PEAK_SIGMAS = 1.5
+_SUB_PEAK_SIGMAS = 4.0
+_PEAK_SIGMAS = 1.5
 """The peak lies where the smoothed curve is no more than this below its top: measured on simulated months."""
-SMOOTH_LIMITS = (3, 15)
+_SMOOTH_LIMITS = (3, 15)
 FLARES_PER_DAY = 3.0
 """Prior for the probability that a rise is real."""
 
@@ -72,10 +72,10 @@ class _Field:
         quiet = quiet_model(curve)
         expected = quiet.rate * curve.seconds
         bin_s = round(float(np.median(curve.seconds)), 1)
-        parts = curve.segments(GAP_S)
+        parts = curve.segments(_GAP_S)
         segment = np.repeat(np.arange(len(parts)), [part.stop - part.start for part in parts])
         variance = quiet.dispersion * expected
-        search = tuple(np.flatnonzero(curve.energy_low < SEARCH_BELOW_KEV).tolist()) or (0,)
+        search = tuple(np.flatnonzero(curve.energy_low < _SEARCH_BELOW_KEV).tolist()) or (0,)
         excess = [
             continued(curve.counts[band] - expected[band], curve.rcr, np.sqrt(variance[band]), segment)
             for band in search
@@ -137,10 +137,10 @@ def find_poisson(curve: Curve, *, false_alarms_per_day: float = FALSE_ALARMS_PER
     return sorted(finds, key=lambda find: find.peak)
 
 
-def windows_per_day(score: float, bin_s: float = 4.0) -> float:
+def _windows_per_day(score: float, bin_s: float = 4.0) -> float:
     """Independent windows of all lengths in a day, for chance rises of about this score."""
-    number, at, power = INDEPENDENT_WINDOWS
-    lengths = [max(round(width / bin_s), 1) * bin_s for width in WIDTHS_S]
+    number, at, power = _INDEPENDENT_WINDOWS
+    lengths = [max(round(width / bin_s), 1) * bin_s for width in _WIDTHS_S]
     growth = float(max(score, at) / at) ** power
     return float(number * growth * sum(86400.0 / length for length in lengths))
 
@@ -167,7 +167,7 @@ def _significant(field: _Field, threshold: float) -> _Windows:
     search = list(field.search)
     sums = [_cumulate(values[search]) for values in (field.curve.counts, field.expected, field.variance, field.offset)]
     found = []
-    for width_s in WIDTHS_S:
+    for width_s in _WIDTHS_S:
         width = max(round(width_s / field.bin_s), 1)
         left = _window_starts(field, width)
         score = _score(*(_differences(total, left, width) for total in sums))
@@ -192,7 +192,7 @@ def _cumulate(values: Floats) -> Floats:
 
 
 def _window_starts(field: _Field, width: int) -> Indices:
-    stride = max(width // STRIDES_PER_WIDTH, 1)
+    stride = max(width // _STRIDES_PER_WIDTH, 1)
     left = np.flatnonzero(field.number[: max(len(field.number) - width + 1, 0)] % stride == 0)
     return np.asarray(left[field.segment[left] == field.segment[left + width - 1]])
 
@@ -246,13 +246,13 @@ def _band(field: _Field, seed: _Seed) -> int:
 
 def _smooth_width(seed: _Seed) -> int:
     """Odd, a quarter of the most significant window, within limits."""
-    least, most = SMOOTH_LIMITS
+    least, most = _SMOOTH_LIMITS
     return int(np.clip((seed.right - seed.left) // 4, least, most)) // 2 * 2 + 1
 
 
 def _reach(field: _Field, seed: _Seed, free: NDArray[np.bool_]) -> tuple[int, int]:
     """Bins that may belong to the rise: same segment, not taken, not too far."""
-    most = round(LONGEST_RISE_S / field.bin_s)
+    most = round(_LONGEST_RISE_S / field.bin_s)
     low, high = max(seed.left - most, 0), min(seed.right + most, len(free))
     closed = ~free[low:high] | (field.segment[low:high] != field.segment[seed.left])
     at = np.flatnonzero(closed) + low
@@ -267,7 +267,7 @@ def _change_points(field: _Field, band: int, seed: _Seed, summit: int, reach: tu
     mean = field.expected[band, low:high]
     mean_rise = float((field.curve.counts[band, inside] - field.expected[band, inside]).mean())
     scatter = np.sqrt(field.variance[band, low:high])
-    rise = np.maximum(np.minimum(CHANGE_SIGMAS * scatter, mean_rise), 0.05 * scatter)
+    rise = np.maximum(np.minimum(_CHANGE_SIGMAS * scatter, mean_rise), 0.05 * scatter)
     counts = field.curve.counts[band, low:high]
     gain = (counts * np.log1p(rise / np.maximum(mean, 1e-9)) - rise) / field.quiet.dispersion[band, low:high]
     attenuated = field.curve.rcr[low:high] > 0
@@ -282,7 +282,7 @@ def _change_points(field: _Field, band: int, seed: _Seed, summit: int, reach: tu
 def _walk(gain: Floats) -> tuple[int, float]:
     """Index of the last bin of a rise that begins at index 0, and its standard deviation in bins."""
     total = np.cumsum(gain)
-    fallen = np.flatnonzero(np.maximum.accumulate(total) - total > CHANGE_DROP)
+    fallen = np.flatnonzero(np.maximum.accumulate(total) - total > _CHANGE_DROP)
     total = total[: fallen[0]] if len(fallen) else total
     best = int(np.argmax(total))
     likely = np.flatnonzero(total >= total[best] - 0.5)
@@ -309,13 +309,13 @@ def _pieces(field: _Field, band: int, smoothed: Floats, offset: int, width: int)
     prominence = properties["prominences"]
     peaks = peaks - 1
     sigma = _smoothed_sigma(field, band, peaks + offset, smoothed[peaks], width)
-    out = prominence >= SUB_PEAK_SIGMAS * sigma
+    out = prominence >= _SUB_PEAK_SIGMAS * sigma
     out[np.argmax(ordered[peaks])] = True
     peaks, prominence, sigma = peaks[out], prominence[out], sigma[out]
     share = np.where(_is_apart(peaks, ordered, field.bin_s), SPLIT_SHARE_APART, SPLIT_SHARE)
-    own = (prominence >= SPLIT_SIGMAS * sigma) & (prominence >= share * smoothed[peaks])
+    own = (prominence >= _SPLIT_SIGMAS * sigma) & (prominence >= share * smoothed[peaks])
     own[np.argmax(ordered[peaks])] = True
-    lesser = (prominence >= SUB_PEAK_SIGMAS * sigma) & ~own
+    lesser = (prominence >= _SUB_PEAK_SIGMAS * sigma) & ~own
     tops = peaks[own]
     valleys = [a + int(np.argmin(smoothed[a:b])) for a, b in pairwise(tops)]
     edges = [0, *valleys, len(smoothed)]
@@ -362,7 +362,7 @@ def _find(
     height = float(smoothed[peak - low])
     widths = _widths(smoothed, peak - low, (left - low, right - low), low)
     sigma = float(_smoothed_sigma(field, band, np.array([peak]), np.array([height]), width)[0])
-    near = _around(smoothed, peak - low, (left - low, right - low), height - PEAK_SIGMAS * sigma)
+    near = _around(smoothed, peak - low, (left - low, right - low), height - _PEAK_SIGMAS * sigma)
     core = widths[WIDTH_LEVELS.index(50)]
     score = max(_window_score(field, left, right), _window_score(field, core[0], core[1] + 1))
     if seed.left < right and seed.right > left:
@@ -403,7 +403,7 @@ def _own(score: float, seed_score: float, piece: _Piece, seed: _Seed) -> float:
 
 def false_alarm_rate(score: float, bands: int, bin_s: float = 4.0) -> float:
     """Chance rises of at least this score in a day."""
-    return windows_per_day(score, bin_s) * chance(score, bands)
+    return _windows_per_day(score, bin_s) * chance(score, bands)
 
 
 def _window_score(field: _Field, left: int, right: int) -> float:

@@ -18,27 +18,27 @@ from stixflow.flares.curve import Curve, Floats, compression_variance
 Bools = NDArray[np.bool_]
 
 REACH = np.timedelta64(24, "h")
-BLOCK_S = 60
-LEAST_BINS = 5
+_BLOCK_S = 60
+_LEAST_BINS = 5
 """A minute with fewer bins is not used."""
-RADII_MIN = (60, 180, 360)
+_RADII_MIN = (60, 180, 360)
 """Half widths of the triangular windows whose quiet minutes are averaged."""
-ENOUGH_MIN = 20.0
+_ENOUGH_MIN = 20.0
 """A window counts as much as the next wider one when it holds this many minutes."""
-DRIFT_PER_ROOT_HOUR = 0.003
+_DRIFT_PER_ROOT_HOUR = 0.003
 """Relative change of the background in an hour, growing with the root of time."""
-ANCHOR_MIN = 30
-QUANTILE_RADIUS_MIN = 360
-SCATTER_RADIUS_MIN = 180
-SLOW_BLOCK_MIN = 8
-SLOW_LIMITS = (0.003, 0.03)
+_ANCHOR_MIN = 30
+_QUANTILE_RADIUS_MIN = 360
+_SCATTER_RADIUS_MIN = 180
+_SLOW_BLOCK_MIN = 8
+_SLOW_LIMITS = (0.003, 0.03)
 """Least and largest relative scatter of the level at ten minutes: thermal cycles, faint activity of the Sun."""
-PARTICLE_BAND_KEV = (25.0, 100.0)
-PARTICLE_RADIUS_MIN = 10
-PARTICLE_FLOOR = 0.02
+_PARTICLE_BAND_KEV = (25.0, 100.0)
+_PARTICLE_RADIUS_MIN = 10
+_PARTICLE_FLOOR = 0.02
 """Rises of the highest band by less than this, and three standard deviations, are not taken for particles."""
-MASK_SIGMAS = 3.0
-MASK_WIDTHS_MIN = (1, 4, 16)
+_MASK_SIGMAS = 3.0
+_MASK_WIDTHS_MIN = (1, 4, 16)
 ROUNDS = 2
 
 _LOW_QUANTILE = 0.2
@@ -136,14 +136,14 @@ def quiet_model(curve: Curve, *, follow_particles: bool = True) -> QuietModel:
     white = _quiet_dispersion(curve, minutes, at, quiet, expected, white)
     slow = _slow_scatter(minutes, level, white)
     age = _age_s(quiet)
-    drift = DRIFT_PER_ROOT_HOUR * np.sqrt(0.5 + age / 3600.0)
-    counting = white * level / (np.maximum(weight, 1.0) * BLOCK_S)
+    drift = _DRIFT_PER_ROOT_HOUR * np.sqrt(0.5 + age / 3600.0)
+    counting = white * level / (np.maximum(weight, 1.0) * _BLOCK_S)
     sigma = np.sqrt(counting + np.square(level) * (np.square(drift) + np.square(slow)))
     return QuietModel(level[:, at] * share, sigma[:, at] * share, white[:, at], age[at])
 
 
 def _minutes(curve: Curve) -> tuple[_Minutes, NDArray[np.intp]]:
-    number = curve.start.astype("datetime64[s]").astype(np.int64) // BLOCK_S
+    number = curve.start.astype("datetime64[s]").astype(np.int64) // _BLOCK_S
     first = int(number[0])
     at = (number - first).astype(np.intp)
     size = int(at[-1]) + 1
@@ -156,7 +156,7 @@ def _minutes(curve: Curve) -> tuple[_Minutes, NDArray[np.intp]]:
     counts = np.stack([total(band * plain) for band in curve.counts])
     bins = total(plain.astype(np.float64))
     exposure = total(seconds * curve.open_fraction)
-    return _Minutes(first, counts, total(seconds), exposure, bins, bins >= LEAST_BINS), at
+    return _Minutes(first, counts, total(seconds), exposure, bins, bins >= _LEAST_BINS), at
 
 
 def _plain(curve: Curve) -> Bools:
@@ -168,20 +168,20 @@ def _plain(curve: Curve) -> Bools:
 def _windows(minutes: _Minutes, values: Floats, radius: int) -> tuple[NDArray[np.intp], Floats]:
     """Cut the windows around every whole half hour: (anchor, band, minute), NaN outside and where unused."""
     size = values.shape[-1]
-    offset = -minutes.first % ANCHOR_MIN
-    anchors = np.arange(offset - ANCHOR_MIN, size + ANCHOR_MIN, ANCHOR_MIN)
-    padded = np.pad(values, ((0, 0), (radius + ANCHOR_MIN, radius + 2 * ANCHOR_MIN)), constant_values=np.nan)
+    offset = -minutes.first % _ANCHOR_MIN
+    anchors = np.arange(offset - _ANCHOR_MIN, size + _ANCHOR_MIN, _ANCHOR_MIN)
+    padded = np.pad(values, ((0, 0), (radius + _ANCHOR_MIN, radius + 2 * _ANCHOR_MIN)), constant_values=np.nan)
     view = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1, axis=-1)
-    nearest = np.clip((np.arange(size) - anchors[0] + ANCHOR_MIN // 2) // ANCHOR_MIN, 0, len(anchors) - 1)
-    return nearest, view[:, anchors + ANCHOR_MIN].swapaxes(0, 1)
+    nearest = np.clip((np.arange(size) - anchors[0] + _ANCHOR_MIN // 2) // _ANCHOR_MIN, 0, len(anchors) - 1)
+    return nearest, view[:, anchors + _ANCHOR_MIN].swapaxes(0, 1)
 
 
 def _low_level(minutes: _Minutes, white: Floats) -> Floats:
     """First guess: what one minute in five stays below, corrected for the noise of a minute."""
     rate = np.where(minutes.used, minutes.rate, np.nan)
-    nearest, windows = _windows(minutes, rate, QUANTILE_RADIUS_MIN)
+    nearest, windows = _windows(minutes, rate, _QUANTILE_RADIUS_MIN)
     low = _quantile(windows, _LOW_QUANTILE)[nearest].T
-    return np.asarray(low + _LOW_QUANTILE_SIGMAS * np.sqrt(white * np.maximum(low, 0.0) / BLOCK_S))
+    return np.asarray(low + _LOW_QUANTILE_SIGMAS * np.sqrt(white * np.maximum(low, 0.0) / _BLOCK_S))
 
 
 def _quantile(windows: Floats, share: float) -> Floats:
@@ -205,7 +205,7 @@ def _dispersion(minutes: _Minutes, mantissa_bits: int) -> Floats:
     change = np.roll(rate, -1, axis=-1) - rate
     noise = 2.0 * rate / np.where(minutes.used, minutes.exposure, 1.0)
     ratio = np.where(both, np.square(change) / np.maximum(noise, 1e-12), np.nan)
-    nearest, windows = _windows(minutes, ratio, SCATTER_RADIUS_MIN)
+    nearest, windows = _windows(minutes, ratio, _SCATTER_RADIUS_MIN)
     measured = _small_mean(windows) / _KEPT_VARIANCE
     per_bin = minutes.counts[:, minutes.used].sum(axis=1) / max(minutes.bins[minutes.used].sum(), 1.0)
     usual = 1.0 + compression_variance(per_bin, mantissa_bits) / np.maximum(per_bin, 1.0)
@@ -218,17 +218,17 @@ def _particle_factor(curve: Curve, minutes: _Minutes, white: Floats) -> Floats:
     Particles raise all bands alike for hours. Flares raise the highest one for minutes, and the others so much more
     that a background raised with it makes no difference to them.
     """
-    low, high = PARTICLE_BAND_KEV
+    low, high = _PARTICLE_BAND_KEV
     bands = np.flatnonzero((curve.energy_low >= low) & (curve.energy_low < high))
     if not len(bands):
         return np.ones(len(minutes.bins))
     band = slice(int(bands[-1]), int(bands[-1]) + 1)
     level = _low_level(minutes, white)[band]
     used = minutes.used.astype(np.float64)
-    expected = _box(level * minutes.exposure * used, PARTICLE_RADIUS_MIN)[0]
-    counts = _box(minutes.counts[band] * used, PARTICLE_RADIUS_MIN)[0]
+    expected = _box(level * minutes.exposure * used, _PARTICLE_RADIUS_MIN)[0]
+    counts = _box(minutes.counts[band] * used, _PARTICLE_RADIUS_MIN)[0]
     known = np.maximum(expected, 1.0)
-    doubt = PARTICLE_FLOOR + 3.0 * np.sqrt(white[band][0] / known)
+    doubt = _PARTICLE_FLOOR + 3.0 * np.sqrt(white[band][0] / known)
     return np.asarray(np.where((expected > 0) & (counts / known > 1.0 + doubt), counts / known, 1.0))
 
 
@@ -239,9 +239,9 @@ def _quiet_dispersion(
     plain = _plain(curve)
     ratio = np.square(curve.counts - expected) / expected * plain
     sums = [np.asarray(np.bincount(at, weights=band, minlength=len(quiet)) * quiet, dtype=np.float64) for band in ratio]
-    total = _box(np.stack(sums), SCATTER_RADIUS_MIN)
-    bins = _box((minutes.bins * quiet)[np.newaxis], SCATTER_RADIUS_MIN)
-    few = ENOUGH_MIN * BLOCK_S / float(np.median(curve.seconds))
+    total = _box(np.stack(sums), _SCATTER_RADIUS_MIN)
+    bins = _box((minutes.bins * quiet)[np.newaxis], _SCATTER_RADIUS_MIN)
+    few = _ENOUGH_MIN * _BLOCK_S / float(np.median(curve.seconds))
     return np.asarray(np.maximum((total + few * guess) / (bins + few), 1.0))
 
 
@@ -251,33 +251,33 @@ def _small_mean(windows: Floats) -> Floats:
     number = np.floor(_KEPT * np.isfinite(ordered).sum(axis=-1)).astype(np.intp)
     sums = np.cumsum(np.nan_to_num(ordered), axis=-1)
     total = np.take_along_axis(sums, np.maximum(number - 1, 0)[..., np.newaxis], axis=-1)[..., 0]
-    return np.asarray(np.where(number >= LEAST_BINS, total / np.maximum(number, 1), 0.0))
+    return np.asarray(np.where(number >= _LEAST_BINS, total / np.maximum(number, 1), 0.0))
 
 
 def _slow_scatter(minutes: _Minutes, level: Floats, white: Floats) -> Floats:
     """Relative scatter of the level at ten minutes beyond counting noise, from neighbouring blocks of eight minutes."""
-    offset = -minutes.first % SLOW_BLOCK_MIN
-    blocks = (level.shape[-1] - offset) // SLOW_BLOCK_MIN
+    offset = -minutes.first % _SLOW_BLOCK_MIN
+    blocks = (level.shape[-1] - offset) // _SLOW_BLOCK_MIN
     if blocks < 2:
-        return np.full_like(level, SLOW_LIMITS[0])
+        return np.full_like(level, _SLOW_LIMITS[0])
 
     def fold(values: Floats) -> Floats:
-        inside = values[..., offset : offset + blocks * SLOW_BLOCK_MIN]
-        return np.asarray(inside.reshape(*values.shape[:-1], blocks, SLOW_BLOCK_MIN).sum(axis=-1))
+        inside = values[..., offset : offset + blocks * _SLOW_BLOCK_MIN]
+        return np.asarray(inside.reshape(*values.shape[:-1], blocks, _SLOW_BLOCK_MIN).sum(axis=-1))
 
     used = minutes.used.astype(np.float64)
     exposure = fold(minutes.exposure * used)
-    whole = fold(used) >= SLOW_BLOCK_MIN - 1
+    whole = fold(used) >= _SLOW_BLOCK_MIN - 1
     mean = fold(minutes.counts * used) / np.where(whole, exposure, 1.0)
     change = np.where(whole[:-1] & whole[1:], np.square(np.diff(mean, axis=-1)) / 2.0, np.nan)
-    change = np.repeat(change, SLOW_BLOCK_MIN, axis=-1)
+    change = np.repeat(change, _SLOW_BLOCK_MIN, axis=-1)
     rest = level.shape[-1] - offset - change.shape[-1]
     change = np.pad(change, ((0, 0), (offset, rest)), constant_values=np.nan)
-    nearest, windows = _windows(minutes, change, QUANTILE_RADIUS_MIN)
-    total = (_small_mean(windows[..., ::SLOW_BLOCK_MIN]) / _KEPT_VARIANCE)[nearest].T
-    counting = white * level / (SLOW_BLOCK_MIN * BLOCK_S)
+    nearest, windows = _windows(minutes, change, _QUANTILE_RADIUS_MIN)
+    total = (_small_mean(windows[..., ::_SLOW_BLOCK_MIN]) / _KEPT_VARIANCE)[nearest].T
+    counting = white * level / (_SLOW_BLOCK_MIN * _BLOCK_S)
     relative = np.sqrt(np.maximum(total - counting, 0.0)) / np.maximum(level, 1e-12)
-    return np.asarray(np.clip(relative, *SLOW_LIMITS))
+    return np.asarray(np.clip(relative, *_SLOW_LIMITS))
 
 
 def _quiet_minutes(minutes: _Minutes, level: Floats, white: Floats) -> Bools:
@@ -285,10 +285,10 @@ def _quiet_minutes(minutes: _Minutes, level: Floats, white: Floats) -> Bools:
     usable = minutes.used.astype(np.float64)
     counts, expected = minutes.counts * usable, level * minutes.exposure * usable
     busy = np.zeros(len(usable), dtype=np.bool_)
-    for width in MASK_WIDTHS_MIN:
+    for width in _MASK_WIDTHS_MIN:
         k, m, v = (_running(values, width) for values in (counts, expected, white * expected))
-        slow = np.square(2.0 * SLOW_LIMITS[0] * m)
-        hot = (np.abs(k - m) > MASK_SIGMAS * np.sqrt(np.maximum(v, 1.0) + slow)).any(axis=0)
+        slow = np.square(2.0 * _SLOW_LIMITS[0] * m)
+        hot = (np.abs(k - m) > _MASK_SIGMAS * np.sqrt(np.maximum(v, 1.0) + slow)).any(axis=0)
         busy |= _spread(hot, width, len(usable))
     return np.asarray(minutes.used & ~busy)
 
@@ -315,10 +315,10 @@ def _local_mean(minutes: _Minutes, quiet: Bools, guess: Floats) -> tuple[Floats,
     counts, exposure = minutes.counts * weight, minutes.exposure * weight
     level = guess
     total = np.zeros(len(weight))
-    for radius in reversed(RADII_MIN):
+    for radius in reversed(_RADII_MIN):
         held = _triangle(exposure[np.newaxis], radius)[0]
-        level = (_triangle(counts, radius) + ENOUGH_MIN * BLOCK_S * level) / (held + ENOUGH_MIN * BLOCK_S)
-        total = np.maximum(total, held / BLOCK_S)
+        level = (_triangle(counts, radius) + _ENOUGH_MIN * _BLOCK_S * level) / (held + _ENOUGH_MIN * _BLOCK_S)
+        total = np.maximum(total, held / _BLOCK_S)
     return level, total
 
 
@@ -341,4 +341,4 @@ def _age_s(quiet: Bools) -> Floats:
     before = np.maximum.accumulate(np.where(quiet, index, -far))
     after = np.minimum.accumulate(np.where(quiet, index, len(quiet) + far)[::-1])[::-1]
     apart = np.minimum(index - before, after - index)
-    return np.asarray(np.minimum(apart, far) * float(BLOCK_S))
+    return np.asarray(np.minimum(apart, far) * float(_BLOCK_S))

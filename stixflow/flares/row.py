@@ -14,9 +14,9 @@ from stixflow.flares.columns import GAP_MARGIN_S
 from stixflow.flares.curve import NANOSECONDS, Curve, Floats
 from stixflow.flares.find import WIDTH_LEVELS, Find
 
-UPPER_BAND_BINS = 7
+_UPPER_BAND_BINS = 7
 """A flare reaches a band in which more bins than this lie two sigma above the background."""
-UPPER_BAND_SIGMAS = 5.0
+_UPPER_BAND_SIGMAS = 5.0
 _RUN_WIDTHS_BINS = (5, 15)
 _GAP = np.timedelta64(2, "s")
 _UNSURE = 0.99
@@ -124,7 +124,7 @@ def _floor(find: Find, quiet: _Quiet) -> float:
 
 def _upper_band(counts: Floats, quiet: _Quiet, above: NDArray[np.intp], find: Find) -> int:
     if find.background is None:
-        return int(np.max(np.flatnonzero(above > UPPER_BAND_BINS), initial=0))
+        return int(np.max(np.flatnonzero(above > _UPPER_BAND_BINS), initial=0))
     excess = counts - quiet.level[:, None]
     best = np.zeros(len(counts))
     for width in (*_RUN_WIDTHS_BINS, counts.shape[1]):
@@ -133,7 +133,7 @@ def _upper_band(counts: Floats, quiet: _Quiet, above: NDArray[np.intp], find: Fi
             highest = (sums[:, width:] - sums[:, :-width]).max(axis=1)
             noise = np.sqrt(np.square(quiet.sigma) * width + np.square(0.005 * quiet.level * width))
             best = np.maximum(best, highest / np.maximum(noise, 1e-9))
-    return int(np.max(np.flatnonzero(best > UPPER_BAND_SIGMAS), initial=find.band))
+    return int(np.max(np.flatnonzero(best > _UPPER_BAND_SIGMAS), initial=find.band))
 
 
 def _seconds(length: np.timedelta64) -> float:

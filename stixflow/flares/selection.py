@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from stixflow.errors import UsageError
 from stixflow.time import TimeRange
 
-WINDOW_S = 60.0
-MINIMUM_COUNTS = 10_000
+_WINDOW_S = 60.0
+_MINIMUM_COUNTS = 10_000
 
 _EDGE_TOLERANCE_KEV = 1e-3
 
@@ -50,8 +50,8 @@ def imaging_window(
     flare: Mapping[str, Any] | pd.Series | None,
     energy_range: tuple[float, float],
     *,
-    seconds: float = WINDOW_S,
-    minimum_counts: int = MINIMUM_COUNTS,
+    seconds: float = _WINDOW_S,
+    minimum_counts: int = _MINIMUM_COUNTS,
 ) -> ImagingWindow | NoWindow:
     """Choose the time bins of a request from which a flare is imaged.
 

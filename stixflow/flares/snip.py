@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 Curve = NDArray[np.float64]
 
-SMOOTH_BINS = 15
-ITERATIONS = 900
+_SMOOTH_BINS = 15
+_ITERATIONS = 900
 
 _TIE = 1 - 1e-12
 """Counts are quantised, so estimate and value are often equal; rounding must not decide which one a bin becomes."""
 
 
-def smooth(counts: ArrayLike, width: int = SMOOTH_BINS) -> Curve:
+def smooth(counts: ArrayLike, width: int = _SMOOTH_BINS) -> Curve:
     """Unweighted moving mean over `width` bins along the last axis, the ends padded with their own values.
 
     The shares are added from the earliest to the latest: counts are quantised, so equal peaks are common, and which
@@ -40,7 +40,7 @@ def smooth(counts: ArrayLike, width: int = SMOOTH_BINS) -> Curve:
     return mean
 
 
-def snip_envelope(smoothed: ArrayLike, iterations: int = ITERATIONS) -> Curve:
+def snip_envelope(smoothed: ArrayLike, iterations: int = _ITERATIONS) -> Curve:
     """Clip the peaks of a curve, window by window, down to its slowly varying floor.
 
     For p from ``min((N - 1) // 2, iterations)`` down to 1 a bin becomes the largest of three central estimates over

@@ -7,20 +7,20 @@ import xarray as xr
 
 from stixflow.flares.curve import Curve, Floats
 
-LINE_ABOVE_KEV = 15.0
-DEFICIT_SIGMAS = 6.0
-DEFICIT_SHARE = 0.03
+_LINE_ABOVE_KEV = 15.0
+_DEFICIT_SIGMAS = 6.0
+_DEFICIT_SHARE = 0.03
 """A band that falls by less may have its counts lost in dead time."""
-DEAD_TIME_S = 12.62e-6
-ACCUMULATORS = 15.0
-HARD_ABOVE_KEV = 25.0
-SOFT_BELOW_KEV = 15.0
-HARD_OVER_SOFT = 1.0
-HARD_SIGMAS = 4.0
-ONE_BIN_SHARE = 0.8
-SHARE_OF_BACKGROUND_DETECTOR = 0.5
+_DEAD_TIME_S = 12.62e-6
+_ACCUMULATORS = 15.0
+_HARD_ABOVE_KEV = 25.0
+_SOFT_BELOW_KEV = 15.0
+_HARD_OVER_SOFT = 1.0
+_HARD_SIGMAS = 4.0
+_ONE_BIN_SHARE = 0.8
+_SHARE_OF_BACKGROUND_DETECTOR = 0.5
 """The open area of the background detector is so small that flares raise it by less than this share of the others."""
-BACKGROUND_DETECTOR_SIGMAS = 6.0
+_BACKGROUND_DETECTOR_SIGMAS = 6.0
 
 
 def veto(
@@ -55,31 +55,31 @@ def _line_falls(curve: Curve, expected: Floats, variance: Floats, offset: Floats
     """Photons of the lines at 31 and 35 keV missing from their band were moved, not absorbed."""
     from stixflow.flares.poisson import deviate
 
-    bands = np.flatnonzero(curve.energy_low >= LINE_ABOVE_KEV)
+    bands = np.flatnonzero(curve.energy_low >= _LINE_ABOVE_KEV)
     for span in spans:
         counts, mean, var, off = (v[bands, span].sum(axis=1) for v in (curve.counts, expected, variance, offset))
         total_rise = max(float((curve.counts[:, span] - expected[:, span]).sum()), 0.0)
         seconds = max(float(curve.seconds[span].sum()), 1e-9)
-        lost = 3.0 * DEAD_TIME_S * total_rise / seconds / ACCUMULATORS
+        lost = 3.0 * _DEAD_TIME_S * total_rise / seconds / _ACCUMULATORS
         z = deviate(counts, mean, var, off)
-        if ((z < -DEFICIT_SIGMAS) & (1.0 - counts / np.maximum(mean, 1e-9) > DEFICIT_SHARE + lost)).any():
+        if ((z < -_DEFICIT_SIGMAS) & (1.0 - counts / np.maximum(mean, 1e-9) > _DEFICIT_SHARE + lost)).any():
             return True
     return False
 
 
 def _hard(curve: Curve, excess: Floats, variance: Floats, offset: Floats) -> bool:
     """Flares have many times more counts in 4-15 keV than above 25 keV; the background has not."""
-    hard, soft = curve.energy_low >= HARD_ABOVE_KEV, curve.energy_high <= SOFT_BELOW_KEV
+    hard, soft = curve.energy_low >= _HARD_ABOVE_KEV, curve.energy_high <= _SOFT_BELOW_KEV
     if not hard.any() or not soft.any():
         return False
     high, low = excess[hard].sum(), excess[soft].sum()
     sigma = np.sqrt(variance[hard].sum() + np.square(offset[hard].sum(axis=1)).sum())
-    return bool(high > HARD_SIGMAS * sigma and high > HARD_OVER_SOFT * low)
+    return bool(high > _HARD_SIGMAS * sigma and high > _HARD_OVER_SOFT * low)
 
 
 def _one_bin(excess: Floats) -> bool:
     total = float(np.maximum(excess, 0.0).sum())
-    return total > 0 and float(excess.max()) > ONE_BIN_SHARE * total
+    return total > 0 and float(excess.max()) > _ONE_BIN_SHARE * total
 
 
 class Monitor:
@@ -110,7 +110,7 @@ class Monitor:
         rise = float(self._curve.counts[:, inside].sum()) - total
         variance = float((self._quiet.dispersion[:, inside] * expected).sum())
         drift = float((self._quiet.rate_sigma[:, inside] * self._curve.seconds[inside]).sum())
-        if total <= 0 or rise < BACKGROUND_DETECTOR_SIGMAS * np.hypot(np.sqrt(variance), drift):
+        if total <= 0 or rise < _BACKGROUND_DETECTOR_SIGMAS * np.hypot(np.sqrt(variance), drift):
             return ""
-        same = rise / total > SHARE_OF_BACKGROUND_DETECTOR * relative_rise
+        same = rise / total > _SHARE_OF_BACKGROUND_DETECTOR * relative_rise
         return "the background detector rises as much: particles" if same else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stixflow.errors import NotFound
 
-ARCHIVE_VARIABLE = "HSI_DATA_ARCHIVE"
+_ARCHIVE_VARIABLE = "HSI_DATA_ARCHIVE"
 
 
 def archive_root(data_dir: str | Path | None = None) -> Path:
@@ -18,11 +18,11 @@ def archive_root(data_dir: str | Path | None = None) -> Path:
     NotFound
         If neither is given.
     """
-    named = data_dir or os.environ.get(ARCHIVE_VARIABLE)
+    named = data_dir or os.environ.get(_ARCHIVE_VARIABLE)
     if not named:
         raise NotFound(
             "no HESSI archive is named",
-            expected=f"the environment variable {ARCHIVE_VARIABLE}",
+            expected=f"the environment variable {_ARCHIVE_VARIABLE}",
             advice="set it, or give data_dir or a filename",
         )
     return Path(named)

@@ -15,9 +15,9 @@ Rule = Literal["2000", "flight"]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-SIGNIFICANCE = 3.0
+_SIGNIFICANCE = 3.0
 BACKGROUND_S = 60.0
-RUNNING_S = 60.0
+_RUNNING_S = 60.0
 
 _BACKGROUND_REACH_S = 1200.0
 _PARTICLE_KEV = 2000.0
@@ -118,7 +118,7 @@ def _quiet_rule(rate: FloatArray) -> list[tuple[int, int, slice]]:
     level = near[np.clip(np.arange(len(rate)) - width // 2, 0, len(means) - 1)]
     sigma = np.sqrt(np.maximum(level, 1.0 / INTERVAL_S) / INTERVAL_S)
     found = []
-    for first, stop in _joined(rate > level + SIGNIFICANCE * sigma):
+    for first, stop in _joined(rate > level + _SIGNIFICANCE * sigma):
         middle = (first + stop) // 2 - width // 2
         low = min(max(middle - reach, 0), len(means) - 1)
         quiet = low + int(np.argmin(means[low : max(middle + reach + 1, low + 1)]))
@@ -128,12 +128,12 @@ def _quiet_rule(rate: FloatArray) -> list[tuple[int, int, slice]]:
 
 def _running_rule(rate: FloatArray) -> list[tuple[int, int, slice]]:
     """The same against the mean of the minute before, which stands still while the rate is high."""
-    width = round(RUNNING_S / INTERVAL_S)
+    width = round(_RUNNING_S / INTERVAL_S)
     found: list[tuple[int, int, slice]] = []
     at = width
     while at < len(rate) - _SHORTEST:
         level = float(rate[at - width : at].mean())
-        limit = level + SIGNIFICANCE * _sigma(level)
+        limit = level + _SIGNIFICANCE * _sigma(level)
         if not (rate[at : at + _SHORTEST] > limit).all():
             at += 1
             continue
@@ -208,7 +208,7 @@ def _highest_band(
     background, flare = rates[quiet].mean(axis=0), rates[first:stop].mean(axis=0)
     seconds, quiet_seconds = (stop - first) * INTERVAL_S, (quiet.stop - quiet.start) * INTERVAL_S
     sigma = np.sqrt(np.maximum(background, 1.0 / quiet_seconds) * (1.0 / seconds + 1.0 / quiet_seconds))
-    silent = np.flatnonzero(flare[lowest + 1 :] <= (background + SIGNIFICANCE * sigma)[lowest + 1 :])
+    silent = np.flatnonzero(flare[lowest + 1 :] <= (background + _SIGNIFICANCE * sigma)[lowest + 1 :])
     top = lowest + (int(silent[0]) if silent.size else len(flare) - 1 - lowest)
     return float(edges[top]), float(edges[top + 1])
 

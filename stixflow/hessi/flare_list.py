@@ -41,7 +41,7 @@ FLAG_IDS = (
     "Att State at peak",
 )
 """Flags of a flare by their number, as of June 2000; the flight has others, which its files name."""
-ENERGY_RANGE_KEV = (6.0, 25.0)
+_ENERGY_RANGE_KEV = (6.0, 25.0)
 
 FLARE = np.dtype(
     [
@@ -185,7 +185,7 @@ class FlareList:
         files = find_files(root, [f"hessi_flare_list_{month}" for month in months])
         if not files:
             raise NotFound(f"no flare list of {days[0]:%Y-%m}", expected=f"hessi_flare_list_yyyymm.fits under {root}")
-        return join_flare_lists([read_flare_list(path) for path in files], start, stop)
+        return _join_flare_lists([read_flare_list(path) for path in files], start, stop)
 
 
 def read_flare_list(path: str | Path) -> FlareList:
@@ -215,7 +215,7 @@ def make_flare_list(
     time_range: tuple[float, float],
     *,
     list_id: str = "",
-    energy_range: tuple[float, float] = ENERGY_RANGE_KEV,
+    energy_range: tuple[float, float] = _ENERGY_RANGE_KEV,
     flag_ids: Sequence[str] = FLAG_IDS,
     simulated: bool = False,
     concatenated: bool = False,
@@ -249,7 +249,7 @@ def make_flare_list(
     return FlareList(part=Part(identity, info, Table(_DATA, flares)), created=created)
 
 
-def join_flare_lists(lists: Sequence[FlareList], start: float, stop: float) -> FlareList:
+def _join_flare_lists(lists: Sequence[FlareList], start: float, stop: float) -> FlareList:
     """The flares of several lists that start in [start, stop)."""
     parts = [one._filled() for one in lists]
     rows = np.concatenate([part.data_table.rows for part in parts])
@@ -348,7 +348,7 @@ def _range_found(flares: NDArray[Any]) -> tuple[float, float]:
     if "energy_range_found" in (flares.dtype.names or ()) and len(flares):
         low, high = flares["energy_range_found"][0]
         return float(low), float(high)
-    return ENERGY_RANGE_KEV
+    return _ENERGY_RANGE_KEV
 
 
 def _now() -> str:

@@ -30,11 +30,11 @@ from stixflow.hessi.tables import (
 )
 from stixflow.time import TimeRange
 
-ENERGY_EDGES_KEV = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 300.0, 1000.0, 2500.0, 20000.0)
+_ENERGY_EDGES_KEV = (3.0, 6.0, 12.0, 25.0, 50.0, 100.0, 300.0, 1000.0, 2500.0, 20000.0)
 INTERVAL_S = 4.0
 EPHEMERIS_S = 20.0
 FLAG_IDS = ("Attenuator State", "SAA passage", "Fast Rate Mode", "Eclipse", "Flare")
-NO_MODULATION = 10
+_NO_MODULATION = 10
 """Modulation variance of counts that scatter as Poisson's."""
 MISSING = -1
 """What a part is that was not found, in the sentinel mode."""
@@ -225,7 +225,7 @@ def make_summary(
     ut_ref: float,
     rates: ArrayLike,
     *,
-    energy_edges: Sequence[float] = ENERGY_EDGES_KEV,
+    energy_edges: Sequence[float] = _ENERGY_EDGES_KEV,
     mask: ArrayLike | None = None,
     modulation: ArrayLike | None = None,
     modulation_edges: tuple[float, float] = (6.0, 25.0),
@@ -289,7 +289,7 @@ def modulation_variance(counts: ArrayLike) -> NDArray[np.uint8]:
     values = np.asarray(counts, dtype=np.float64)
     mean = values.mean(axis=-1)
     ratio = np.sqrt(values.var(axis=-1, ddof=1) / np.where(mean > 0, mean, 1.0))
-    return np.asarray(np.clip(np.rint(NO_MODULATION * np.where(mean > 0, ratio, 0.0)), 0, 255), dtype=np.uint8)
+    return np.asarray(np.clip(np.rint(_NO_MODULATION * np.where(mean > 0, ratio, 0.0)), 0, 255), dtype=np.uint8)
 
 
 def modulation_probability(counts: ArrayLike) -> NDArray[np.float64]:

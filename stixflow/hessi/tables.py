@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from stixflow.errors import InputFileError, MissingFile, NotFound
 from stixflow.hessi.rates import utc_of_ut
 
-TEXT_WIDTH = 80
+_TEXT_WIDTH = 80
 
 _FITS_BLOCK = 2880
 
@@ -105,8 +105,8 @@ def _plain(values: ArrayLike) -> NDArray[Any]:
     array = np.asarray(values)
     if array.dtype.kind not in "US":
         return array.astype(array.dtype.newbyteorder(">"))
-    filled = np.char.ljust(np.char.encode(array, "ascii") if array.dtype.kind == "U" else array, TEXT_WIDTH)
-    return filled.astype(f"S{TEXT_WIDTH}")
+    filled = np.char.ljust(np.char.encode(array, "ascii") if array.dtype.kind == "U" else array, _TEXT_WIDTH)
+    return filled.astype(f"S{_TEXT_WIDTH}")
 
 
 def record(table: Table) -> dict[str, Any]:

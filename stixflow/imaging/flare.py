@@ -15,7 +15,7 @@ from stixflow.imaging.reconstruction import Method
 from stixflow.imaging.source import Selection, SourceImages, image_source
 from stixflow.time import TimeRange
 
-LOCATION_COUNTS = 5000.0
+_LOCATION_COUNTS = 5000.0
 """Counts of the interval that the flare is located in, if it has as many: the one of the highest rate."""
 
 
@@ -123,7 +123,7 @@ def _peak(pixels: xr.Dataset, band: tuple[float, float], within: TimeRange | Non
     def rate(one: Interval) -> float:
         return one.counts[0] / one.time_range.seconds
 
-    found = flare_intervals(pixels, band, counts=LOCATION_COUNTS, within=within).intervals
+    found = flare_intervals(pixels, band, counts=_LOCATION_COUNTS, within=within).intervals
     enough = [one for one in found if one.is_enough]
     best = max(enough, key=rate) if enough else max(found, key=lambda one: one.counts[0])
     return best.time_range, band

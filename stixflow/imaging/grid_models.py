@@ -21,7 +21,7 @@ from stixflow.imaging.grids import FloatArray
 from stixflow.instrument import detectors, grid_transmission, grid_transmission_energy
 
 GridModel = Literal["measured", "wedge", "metrology", "stixpy"]
-GRID_MODELS: tuple[GridModel, ...] = ("measured", "wedge", "metrology", "stixpy")
+_GRID_MODELS: tuple[GridModel, ...] = ("measured", "wedge", "metrology", "stixpy")
 
 _SAMPLES = 16
 _SIDES = "front", "rear"
@@ -58,8 +58,8 @@ def grid_response(
     ImagingError
         If the model does not know a sub-collimator.
     """
-    if model not in GRID_MODELS:
-        raise UsageError(f"grids={model!r}", expected=f"one of {', '.join(GRID_MODELS)}", advice="choose one of them")
+    if model not in _GRID_MODELS:
+        raise UsageError(f"grids={model!r}", expected=f"one of {', '.join(_GRID_MODELS)}", advice="choose one of them")
     if model in ("metrology", "stixpy"):
         known = metrology_transmission(places, as_stixpy=model == "stixpy")[:, subcollimators]
         return GridResponse(_check_known(known, model, subcollimators), known, np.ones(known.shape))

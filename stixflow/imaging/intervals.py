@@ -24,7 +24,7 @@ from stixflow.instrument import SumCase, live_fraction, per_detector
 from stixflow.instrument import subcollimators as subcollimator_indices
 from stixflow.time import TimeRange
 
-GAP_PART = 0.05
+_GAP_PART = 0.05
 """Bins follow each other if less than this part of the longer one, and 0.05 s for the clock, is between them."""
 _GAP_S = 0.05
 _STATES = (
@@ -279,7 +279,7 @@ def _breaks(pixels: xr.Dataset, start: NDArray[np.datetime64], stop: NDArray[np.
     breaks = np.full(start.size, "", dtype="<U80")
     duration = (stop - start) / np.timedelta64(1, "s")
     gap = (start[1:] - stop[:-1]) / np.timedelta64(1, "s")
-    allowed = GAP_PART * np.maximum(duration[1:], duration[:-1]) + _GAP_S
+    allowed = _GAP_PART * np.maximum(duration[1:], duration[:-1]) + _GAP_S
     breaks[1:][np.abs(gap) > allowed] = "the data have a gap"
     for name, reason in reversed(_STATES):
         breaks[1:][np.diff(pixels[name].to_numpy().astype(np.int64)) != 0] = reason

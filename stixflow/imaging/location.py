@@ -26,14 +26,14 @@ from stixflow.instrument import LOCATION_RESOLUTIONS, detectors, grid_transmissi
 
 N_PIXELS = 512
 """Pixels along a side of the full-disk map."""
-MAP_WIDTH_RSUN = 2.6
-DISK_RSUN = 1.15
+_MAP_WIDTH_RSUN = 2.6
+_DISK_RSUN = 1.15
 """How far from the centre of the Sun a flare may be seen (loop tops at the limb)."""
-FAR_ARCSEC = 200.0
+_FAR_ARCSEC = 200.0
 """Beyond this distance from the peak, another peak is a sidelobe."""
-CANDIDATE_RATIO = 0.75
+_CANDIDATE_RATIO = 0.75
 """Height of a peak, as a part of the highest, from which it is tried."""
-DECISIVE_CHI2_RATIO = 1.5
+_DECISIVE_CHI2_RATIO = 1.5
 """How much worse a fit must be to be excluded. Of 60 real flares the ratio is at least 1.58 for all right locations,
 and at most 1.26 for the wrong and the doubtful ones."""
 
@@ -130,7 +130,7 @@ def locate_each(
         location=middle, center=middle, subcollimators=indices, elut=elut,
     )  # fmt: skip
     return [
-        locate_visibilities(
+        _locate_visibilities(
             vis,
             sigma,
             indices,
@@ -142,7 +142,7 @@ def locate_each(
     ]
 
 
-def locate_visibilities(
+def _locate_visibilities(
     vis: ComplexArray,
     sigma: FloatArray,
     indices: NDArray[np.intp],
@@ -153,7 +153,7 @@ def locate_visibilities(
 ) -> Location:
     """Locate one flare from visibilities calibrated, and with the phase centre, at `center`."""
     frequencies = detectors().u[indices], detectors().v[indices]
-    grid = Grid(N_PIXELS, MAP_WIDTH_RSUN * rsun_arcsec / N_PIXELS)
+    grid = Grid(N_PIXELS, _MAP_WIDTH_RSUN * rsun_arcsec / N_PIXELS)
     amplitude = modulation_amplitude(grid_transmission(*center)[indices])
     disk = rsun_arcsec if is_center_known else None
     place = np.zeros(2)
@@ -162,7 +162,7 @@ def locate_visibilities(
         passes += 1
         rescale = amplitude / modulation_amplitude(grid_transmission(*(place + center))[indices])
         search = _Search.of(vis * rescale, *frequencies, grid, disk)
-        fits = fit_gaussians(vis * rescale, sigma * rescale, *frequencies, search.starts)
+        fits = _fit_gaussians(vis * rescale, sigma * rescale, *frequencies, search.starts)
         best = int(np.argmin(fits.chi2))
         moved = float(np.hypot(*(fits.position[best] - place)))
         place = fits.position[best]
@@ -183,7 +183,7 @@ class GaussianFits(NamedTuple):
     """(start, 4, 4) of x, y, flux and squared width."""
 
 
-def fit_gaussians(
+def _fit_gaussians(
     vis: ComplexArray, sigma: FloatArray, u: FloatArray, v: FloatArray, starts: FloatArray, *, steps: int = 25
 ) -> GaussianFits:
     """Fit one circular Gaussian from each of several starting positions at once (Levenberg-Marquardt).
@@ -250,14 +250,14 @@ class _Search(NamedTuple):
         image = np.asarray(back_project(vis, u, v, grid)[0], dtype=np.float64)
         allowed = np.ones(image.shape, dtype=np.bool_)
         if disk is not None:
-            allowed = np.hypot(grid.offset_x, grid.offset_y[:, None]) <= DISK_RSUN * disk
+            allowed = np.hypot(grid.offset_x, grid.offset_y[:, None]) <= _DISK_RSUN * disk
         highest = float(image[allowed].max())
         if not highest > 0:
             raise ImagingError(
                 "the visibilities show no modulation", expected="a flare", advice="choose another interval or energy"
             )
         inner = image[1:-1, 1:-1]
-        is_peak = (inner >= CANDIDATE_RATIO * highest) & allowed[1:-1, 1:-1]
+        is_peak = (inner >= _CANDIDATE_RATIO * highest) & allowed[1:-1, 1:-1]
         for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
             is_peak &= inner >= image[1 + dy : image.shape[0] - 1 + dy, 1 + dx : image.shape[1] - 1 + dx]
         iy, ix = (index + 1 for index in np.nonzero(is_peak))
@@ -271,7 +271,7 @@ class _Search(NamedTuple):
     def sidelobe_ratio(self, place: FloatArray) -> float:
         """Highest allowed value far from `place` over the highest near it."""
         distance = np.hypot(self.grid.offset_x - place[0], self.grid.offset_y[:, None] - place[1])
-        near, far = self.image[distance <= FAR_ARCSEC], self.image[(distance > FAR_ARCSEC) & self.allowed]
+        near, far = self.image[distance <= _FAR_ARCSEC], self.image[(distance > _FAR_ARCSEC) & self.allowed]
         return float(far.max() / near.max())
 
 
@@ -285,7 +285,7 @@ def _conclude(
     passes: int,
 ) -> Location:
     place = fits.position[best]
-    far = np.hypot(*(fits.position - place).T) > FAR_ARCSEC
+    far = np.hypot(*(fits.position - place).T) > _FAR_ARCSEC
     ratio = float(fits.chi2[far].min() / fits.chi2[best]) if far.any() else float("inf")
     sidelobes = search.sidelobe_ratio(place)
     freedom = 2 * vis.size - 4
@@ -298,7 +298,7 @@ def _conclude(
         sigma_x=float(error[0]),
         sigma_y=float(error[1]),
         sidelobe_ratio=sidelobes,
-        ambiguous=ratio < DECISIVE_CHI2_RATIO,
+        ambiguous=ratio < _DECISIVE_CHI2_RATIO,
         peak=peak,
         peak_x=peak_x + center[0],
         peak_y=peak_y + center[1],

@@ -24,8 +24,8 @@ PEAK_PART = 0.2
 """Smallest peak of a further source, as a part of the brightest."""
 BP_SIGMAS, BP_PEAK_PART = 2.0, 0.6
 """The same for back-projections, whose scatter is that of sidelobes, and whose sidelobes reach half the peak."""
-CONTOUR_LEVEL = 0.5
-MOST_SOURCES = 8
+_CONTOUR_LEVEL = 0.5
+_MOST_SOURCES = 8
 _MOST_POINTS = 48
 
 _GAUSSIAN_AREA = np.pi / (4 * np.log(2))
@@ -84,7 +84,7 @@ def find_sources(
     observer: Observer | None = None,
     sigmas: float | None = None,
     part: float | None = None,
-    level: float = CONTOUR_LEVEL,
+    level: float = _CONTOUR_LEVEL,
 ) -> list[Source]:
     """Sources of a stack of images, image by image, the brightest first.
 
@@ -117,7 +117,7 @@ def find_sources(
     heights, dy, dx = _refined(maps, index, iy, ix)
     for image in range(len(maps)):
         mine = np.flatnonzero(index == image)
-        mine = mine[np.argsort(-heights[mine], kind="stable")][:MOST_SOURCES]
+        mine = mine[np.argsort(-heights[mine], kind="stable")][:_MOST_SOURCES]
         places = np.stack([ix[mine] + dx[mine], iy[mine] + dy[mine]], axis=1)
         for k, (members, source) in enumerate(_outlined(maps[image], heights[mine], places, level)):
             place, best = where.arcsec(image, places[members[0]]), mine[members[0]]

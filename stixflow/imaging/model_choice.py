@@ -23,7 +23,7 @@ from stixflow.imaging.grids import FloatArray
 Criterion = Literal["bic", "evidence"]
 Rule = Literal["bic", "evidence", "preview"]
 
-PREVIEW_LIMIT_KEV = 16.0
+_PREVIEW_LIMIT_KEV = 16.0
 """Upper energy from which a preview shows two circles."""
 
 
@@ -166,7 +166,7 @@ def _by_energy(data: xr.Dataset, models: Sequence[ForwardFit]) -> Iterator[tuple
             expected="`energy_high` of every image, which the recipe of the previews goes by",
             advice='choose the rule "bic", or fit the sources that you want',
         )
-    is_high = data["energy_high"].to_numpy() >= PREVIEW_LIMIT_KEV
+    is_high = data["energy_high"].to_numpy() >= _PREVIEW_LIMIT_KEV
     for model, chosen in zip(models, (~is_high, is_high), strict=True):
         images = np.flatnonzero(chosen)
         if images.size:

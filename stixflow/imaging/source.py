@@ -23,7 +23,7 @@ from stixflow.imaging.uncertainty import uncertainty
 from stixflow.imaging.visibilities import stack, visibilities
 from stixflow.time import TimeRange
 
-LOCATION_ENERGY = (6.0, 10.0)
+_LOCATION_ENERGY = (6.0, 10.0)
 """Energies of the full-disk location, keV: the thermal source, above the strongest attenuation of the window."""
 SIGNIFICANT_SIGMAS = 5.0
 """How far a further selection must stand out of the background to be worth a map."""
@@ -347,9 +347,9 @@ def location_energy(pixels: xr.Dataset, fallback: tuple[float, float]) -> tuple[
     """Energies to locate a source in: 6-10 keV where bins not much wider cover that."""
     pixels = with_energy_shift(pixels)
     try:
-        first, stop = covering_energy_bins(pixels, *LOCATION_ENERGY)
+        first, stop = covering_energy_bins(pixels, *_LOCATION_ENERGY)
     except ImagingError:
         return fallback
     low, high = pixels["energy_low"].to_numpy()[first], pixels["energy_high"].to_numpy()[stop - 1]
-    is_close = LOCATION_ENERGY[0] - low <= _LOCATION_SLACK_KEV and high - LOCATION_ENERGY[1] <= _LOCATION_SLACK_KEV
-    return LOCATION_ENERGY if is_close else fallback
+    is_close = _LOCATION_ENERGY[0] - low <= _LOCATION_SLACK_KEV and high - _LOCATION_ENERGY[1] <= _LOCATION_SLACK_KEV
+    return _LOCATION_ENERGY if is_close else fallback

@@ -29,7 +29,7 @@ def energy_edges(time: object = None) -> NDArray[np.float64]:
     -------
     (33,) in keV, from 0 to infinity (the last channel is the overflow); read-only.
     """
-    return _edges_of_table("standard" if time is None else channel_table(time))
+    return _edges_of_table("standard" if time is None else _channel_table(time))
 
 
 def energy_shift(time: object) -> float:
@@ -38,7 +38,7 @@ def energy_shift(time: object) -> float:
     return _SHIFT_KEV if start <= to_utc(time) < stop else 0.0
 
 
-def channel_table(time: object) -> str:
+def _channel_table(time: object) -> str:
     """Name of the table of science channels that was on board at `time`."""
     starts, names = _channel_dates()
     return names[max(int(np.searchsorted(starts, to_utc(time), side="right")) - 1, 0)]

@@ -48,7 +48,7 @@ def grid_transmission_energy(location: ArrayLike, energies: ArrayLike) -> NDArra
     grids = detectors()
     x, y = np.asarray(location, dtype=np.float64)
     open_part = np.sqrt(grid_transmission(x, y))
-    length = tungsten_absorption_length(energies)[..., None]
+    length = _tungsten_absorption_length(energies)[..., None]
     wedge = np.where(grids.resolution > 2, _WEDGE_WIDTH_MM, 0.0)
     front, rear = (
         wedge_transmission(pitch, open_part * pitch, thickness, length, wedge_width=wedge)
@@ -77,7 +77,7 @@ def wedge_transmission(
     return np.asarray(s / p + (p - s) / p * through + 2.0 * width / p * wedge)
 
 
-def tungsten_absorption_length(energies: ArrayLike) -> NDArray[np.float64]:
+def _tungsten_absorption_length(energies: ArrayLike) -> NDArray[np.float64]:
     """Length in tungsten, mm, after which 1/e of the photons is left; logarithmic between the points of the table."""
     table = numbers("tungsten", "energy_keV"), numbers("tungsten", "attenuation_per_mm")
     return 1.0 / _log_interpolate(energies, *table)

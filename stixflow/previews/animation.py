@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MILLISECONDS = 500
+_MILLISECONDS = 500
 _DPI = 90
 _MOVIE_INCHES = (6.0, 5.0)
 """Even numbers of pixels, which MP4 needs."""
@@ -61,7 +61,7 @@ def write_animation(
     path: str | Path,
     images: Sequence[SkyImage],
     *,
-    milliseconds: int = MILLISECONDS,
+    milliseconds: int = _MILLISECONDS,
     common_scale: bool = False,
     theme: ThemeName = "light",
 ) -> Path:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-GRID_STEP_DEG = 10
-COLOUR_MAP = "inferno"
+_GRID_STEP_DEG = 10
+_COLOUR_MAP = "inferno"
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Array = NDArray[np.float64]
@@ -256,13 +256,13 @@ def _draw_pixels(axes: Axes, image: SkyImage, brightest: float | None = None) ->
     drawn = axes.imshow(
         image.data,
         origin="lower",
-        cmap=COLOUR_MAP,
+        cmap=_COLOUR_MAP,
         vmin=0.0,
         vmax=top if top > 0 else 1.0,
         interpolation="bilinear",
         transform=place + axes.transData,
     )
-    axes.set_facecolor(colormaps[COLOUR_MAP](0.0))
+    axes.set_facecolor(colormaps[_COLOUR_MAP](0.0))
     axes.set_aspect("equal")
     return drawn
 
@@ -281,11 +281,11 @@ def draw_sun(axes: Axes, observer: Observer, *, keeps_corner: bool = False) -> N
     from matplotlib.patches import Circle
 
     fine = np.linspace(-180.0, 180.0, 721)
-    for longitude in np.arange(-180, 180, GRID_STEP_DEG):
+    for longitude in np.arange(-180, 180, _GRID_STEP_DEG):
         x, y = heliographic_to_hpc(np.full(721, longitude), fine / 2, observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
         _label_line(axes, x, y, _degrees(int(longitude), "EW"), "x", keeps_corner)
-    for latitude in np.arange(-80, 90, GRID_STEP_DEG):
+    for latitude in np.arange(-80, 90, _GRID_STEP_DEG):
         x, y = heliographic_to_hpc(observer.hgln_deg + fine, np.full(721, latitude), observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
         _label_line(axes, x, y, _degrees(int(latitude), "SN"), "y", keeps_corner)

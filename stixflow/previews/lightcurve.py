@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LABELLED_FLARES = 14
-BAND_EDGES = (4.0, 10.0, 15.0, 25.0, 50.0, 84.0)
+_LABELLED_FLARES = 14
+_BAND_EDGES = (4.0, 10.0, 15.0, 25.0, 50.0, 84.0)
 """Energies of the quick-look light curves, keV."""
 _GAP_BINS = 1.5
 _LABEL_WIDTH = 0.015
@@ -81,7 +81,7 @@ def pixel_lightcurve(pixels: xr.Dataset) -> xr.Dataset:
     low, high = pixels["energy_low"].to_numpy(), pixels["energy_high"].to_numpy()
     counts = pixels["counts"].to_numpy().sum(axis=(2, 3), dtype=np.float64)
     counts[~pixels["observed"].to_numpy()] = np.nan
-    chosen = [(low >= a) & (high <= b) for a, b in pairwise(BAND_EDGES)]
+    chosen = [(low >= a) & (high <= b) for a, b in pairwise(_BAND_EDGES)]
     there = [band for band in chosen if band.any()] or [np.ones(low.size, dtype=np.bool_)]
     return xr.Dataset(
         {
@@ -164,7 +164,7 @@ def _named(flares: pd.DataFrame, apart: pd.Timedelta) -> pd.DataFrame:
     ordered = flares.sort_values("peak_counts", ascending=False) if "peak_counts" in flares else flares
     chosen: list[int] = []
     for row, peak in enumerate(ordered["peak"]):
-        if len(chosen) < LABELLED_FLARES and all(abs(peak - ordered["peak"].iloc[one]) >= apart for one in chosen):
+        if len(chosen) < _LABELLED_FLARES and all(abs(peak - ordered["peak"].iloc[one]) >= apart for one in chosen):
             chosen.append(row)
     return ordered.iloc[sorted(chosen)]
 

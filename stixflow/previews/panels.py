@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 METHODS = ("bp", "clean", "mem_ge", "forward_fit")
 FitShape = Literal["circle", "ellipse", "multi", "loop"]
-SHAPES: Mapping[FitShape, tuple[Kind, ...]] = MappingProxyType(
+_SHAPES: Mapping[FitShape, tuple[Kind, ...]] = MappingProxyType(
     {"circle": ("circle",), "ellipse": ("ellipse",), "multi": ("circle", "circle"), "loop": ("loop",)}
 )
 _SHAPE_NAMES = {"circle": "circle", "ellipse": "ellipse", "multi": "two circles", "loop": "loop"}
@@ -57,7 +57,7 @@ def methods_of(
     UsageError
         If there is no such method.
     """
-    fit = ForwardFit(SHAPES[shape or fit_shape(energy_range)])
+    fit = ForwardFit(_SHAPES[shape or fit_shape(energy_range)])
     return tuple(fit if name == "forward_fit" else find_method(name) for name in names)
 
 
@@ -175,7 +175,7 @@ def _image_title(stack: xr.Dataset, data: xr.Dataset) -> str:
         return name
     if method == "forward_fit":
         kinds = tuple(kind for kind in np.atleast_2d(stack["kind"].to_numpy())[0].tolist() if kind)
-        shape = next((_SHAPE_NAMES[key] for key, known in SHAPES.items() if known == kinds), " + ".join(kinds))
+        shape = next((_SHAPE_NAMES[key] for key, known in _SHAPES.items() if known == kinds), " + ".join(kinds))
         at_bound = ", at a bound" if bool(stack["at_bound"].to_numpy()[0]) else ""
         return f"{name}: {shape}{at_bound}   χ² {float(stack['reduced_chi2'].to_numpy()[0]):.2g}"
     statistic = f"   C-stat {float(stack['cstat'].to_numpy()[0]):.2g}" if "cstat" in stack else ""

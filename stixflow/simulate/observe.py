@@ -35,11 +35,11 @@ from stixflow.time import TICKS_PER_SECOND, Scet, TimeRange, scet_to_utc, utc_to
 Floats = NDArray[np.float64]
 
 ALL_DETECTORS = 0xFFFFFFFF
-ALL_PIXELS = 0xFFF
-QL_SCHEME = (0, 5, 3)
-PIXEL_SCHEME = (0, 4, 4)
-SPECTROGRAM_SCHEME = (0, 5, 3)
-TRIGGER_SCHEME = (0, 5, 3)
+_ALL_PIXELS = 0xFFF
+_QL_SCHEME = (0, 5, 3)
+_PIXEL_SCHEME = (0, 4, 4)
+_SPECTROGRAM_SCHEME = (0, 5, 3)
+_TRIGGER_SCHEME = (0, 5, 3)
 _QL_TICKS = 4 * TICKS_PER_SECOND
 _SAMPLES_PER_BIN = 5
 _NOISE_TRIGGERS = 11.0
@@ -83,7 +83,7 @@ class Request:
     edges: Scet
     channels: tuple[int, int]
     detector_mask: int = ALL_DETECTORS
-    pixel_mask: int = ALL_PIXELS
+    pixel_mask: int = _ALL_PIXELS
 
     @property
     def span(self) -> TimeRange:
@@ -158,8 +158,8 @@ def light_curve(sky: Sky) -> xr.Dataset:
         "ql_lightcurve",
         edges,
         QL_CHANNELS,
-        {"counts": _as_received(counts, QL_SCHEME), "triggers": _as_received(triggers, TRIGGER_SCHEME)},
-        {"detector_mask": QL_DETECTORS, **_skm(QL_SCHEME, TRIGGER_SCHEME)},
+        {"counts": _as_received(counts, _QL_SCHEME), "triggers": _as_received(triggers, _TRIGGER_SCHEME)},
+        {"detector_mask": QL_DETECTORS, **_skm(_QL_SCHEME, _TRIGGER_SCHEME)},
     )
 
 
@@ -170,15 +170,15 @@ def science(sky: Sky, request: Request) -> xr.Dataset:
         expected, triggers = expected_pixels(sky, request.edges, request.channels)
         expected *= mask_bits(request.detector_mask, N_DETECTORS)[:, np.newaxis]
         expected *= mask_bits(request.pixel_mask, N_PIXELS)
-        scheme = PIXEL_SCHEME
+        scheme = _PIXEL_SCHEME
     else:
         masks = request.detector_mask, request.pixel_mask
         expected, triggers = expected_spectrogram(sky, request.edges, request.channels, *masks)
-        scheme = SPECTROGRAM_SCHEME
+        scheme = _SPECTROGRAM_SCHEME
     follows = request.kind == "sci_pixels" and triggers_follow_counts(
         request_layout(request.kind, int(request.edges[-1]))
     )
-    trigger_scheme = scheme if follows else TRIGGER_SCHEME
+    trigger_scheme = scheme if follows else _TRIGGER_SCHEME
     noisy = {
         "counts": _as_received(rng.poisson(expected), scheme),
         "triggers": _as_received(rng.poisson(triggers), trigger_scheme),
@@ -253,7 +253,7 @@ def _dataset(
         "observed": np.ones((n_times, n_energies), dtype=bool),
         "rcr": np.zeros(n_times),
         "detector_mask": np.full(n_times, ALL_DETECTORS),
-        "pixel_mask": np.full(n_times, ALL_PIXELS),
+        "pixel_mask": np.full(n_times, _ALL_PIXELS),
         **{name: np.full(n_times, value) for name, value in state.items()},
         **data,
     }

@@ -52,8 +52,8 @@ from stixflow.telemetry.records import Records
 from stixflow.telemetry.schemes import layout_scheme
 from stixflow.telemetry.structure import Layout, PacketType, Scope
 
-MAX_QL_SAMPLES = 580
-TC_PACKET_ID = 91
+_MAX_QL_SAMPLES = 580
+_TC_PACKET_ID = 91
 _RAW = 20
 _ANY = 1 << 62
 _MODULO = 16384
@@ -116,7 +116,7 @@ def _arrange_light_curve(arrays: Columns, _: Mapping[Any, Any], quantise: bool, 
     n_energies = arrays["counts"].shape[1]
     layout = layout_at("ql_lightcurve", int(arrays["scet"][0]))
     fixed = HEADER_BYTES + layout.scope.min_size + 2 * n_energies
-    room = min((MAX_PACKET_BYTES - fixed) // (n_energies + 2), MAX_QL_SAMPLES)
+    room = min((MAX_PACKET_BYTES - fixed) // (n_energies + 2), _MAX_QL_SAMPLES)
     starts = equal_runs(arrays["scet"], units * TICKS_PER_STEP, [units, *states], room)
     sizes = np.diff(np.append(starts, len(units)))
     counts = codes_of(arrays["counts"], arrays["counts_skm"], "counts", quantise)
@@ -328,7 +328,7 @@ class _RequestTimes:
         number = len(substructures)
         counts_skm, triggers_skm = (_only(arrays[name], name) for name in ("counts_skm", "triggers_skm"))
         fixed = {
-            "tc_packet_id": TC_PACKET_ID,
+            "tc_packet_id": _TC_PACKET_ID,
             "tc_packet_seq_control": attrs["seq_control"],
             "request_id": attrs["request_id"],
             "time_stamp": self.origin,

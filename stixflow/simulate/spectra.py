@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 STEP_KEV = 0.1
-RESOLUTION_FWHM_KEV = 1.0
+_RESOLUTION_FWHM_KEV = 1.0
 _LOW_KEV, _HIGH_KEV = 2.0, 200.0
 _THERMAL_SCALE = 1.07e-42
-_SIGMA = RESOLUTION_FWHM_KEV / 2.354820045
+_SIGMA = _RESOLUTION_FWHM_KEV / 2.354820045
 
 
 @functools.cache

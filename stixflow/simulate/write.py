@@ -24,7 +24,7 @@ from stixflow.simulate.sun import Scenario, Source
 from stixflow.telemetry import Packets, encode
 from stixflow.time import TimeRange, iso, scet_to_utc, utc_to_scet
 
-TRUTH_NAME = "truth.json"
+_TRUTH_NAME = "truth.json"
 _EPHEMERIS_STEP_S = 64
 _SAS_OFFSET = (60.0, 8.0)
 _ATTITUDE_OFFSET = (26.1, 58.2)
@@ -109,7 +109,7 @@ def simulate(
         totals,
         tuple(files),
         ephemeris,
-        folder / TRUTH_NAME,
+        folder / _TRUTH_NAME,
     )
     truth.path.write_text(json.dumps(_as_json(truth), indent=1) + "\n", encoding="utf-8")
     return truth

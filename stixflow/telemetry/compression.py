@@ -46,7 +46,7 @@ def scheme_of(packed: int) -> Scheme:
     return int(s), int(k), int(m)
 
 
-def is_raw(scheme: Scheme) -> bool:
+def _is_raw(scheme: Scheme) -> bool:
     """Tell whether numbers of this scheme are stored as they are: not compressed, or scaled linearly."""
     return scheme in (RAW, SCALED)
 
@@ -75,7 +75,7 @@ def _table(scheme: Scheme) -> NDArray[np.int64]:
     """Value of each of the 256 codes; values that no 63 bits hold (k = 6, 7) are cut to the largest that fits."""
     s, _, m = scheme
     codes = np.arange(256, dtype=np.int64)
-    if is_raw(scheme):
+    if _is_raw(scheme):
         return codes
     magnitude = codes & 0x7F if s else codes
     values = [_value(int(code), m) for code in magnitude]
@@ -159,7 +159,7 @@ def compress(values: ArrayLike, scheme: Scheme) -> NDArray[np.uint8]:
             advice="choose a scheme with more exponent bits",
         )
     magnitude = np.abs(number.astype(np.int64)) if s else number.astype(np.uint64).astype(np.int64)
-    if is_raw(scheme):
+    if _is_raw(scheme):
         return magnitude.astype(np.uint8)
     lost = np.maximum(_bit_length(magnitude) - (m + 1), 0)
     code = (lost + 1 << m) + (magnitude >> lost & ((1 << m) - 1))
@@ -171,7 +171,7 @@ def _limit(scheme: Scheme) -> int:
     """Largest number that has a code."""
     s, _, m = scheme
     top = 127 if s else 255
-    if is_raw(scheme) or top < 2 << m:
+    if _is_raw(scheme) or top < 2 << m:
         return top
     lost = (top >> m) - 1
     return int(min(((1 << m) + (top & ((1 << m) - 1)) + 1 << lost) - 1, np.iinfo(np.int64).max))
@@ -191,7 +191,7 @@ def variance(values: ArrayLike, scheme: Scheme) -> NDArray[np.float64]:
     """Variance that compression added to decompressed `values`: ``(2**(2e) + 2) / 12`` for e lost bits, else 0."""
     _, _, m = scheme = _check(scheme)
     magnitude = np.abs(np.asarray(values).astype(np.int64))
-    if is_raw(scheme):
+    if _is_raw(scheme):
         return np.zeros(magnitude.shape)
     lost = np.maximum(_bit_length(magnitude) - (m + 1), 0)
     return np.asarray(np.where(lost > 0, (np.exp2(2.0 * lost) + 2.0) / 12.0, 0.0))

@@ -102,10 +102,10 @@ def engineering_values(
     if field.scale:
         return np.asarray(raw * np.float64(field.scale[0]) + field.scale[1])
     if field.sign == "always":
-        return np.where(is_overflow(raw), np.nan, values)
+        return np.where(_is_overflow(raw), np.nan, values)
     return values
 
 
-def is_overflow(codes: NDArray[Any]) -> NDArray[np.bool_]:
+def _is_overflow(codes: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which codes of visibility parts say only that the number was too large: a sign and nothing else."""
     return np.asarray(codes == 0x80)

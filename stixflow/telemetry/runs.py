@@ -41,7 +41,7 @@ def positions_in(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(int(lengths.sum())) - np.repeat(starts_of(lengths), lengths)
 
 
-def expand_runs(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:
+def _expand_runs(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:
     """All positions of the runs, one after the other."""
     return np.repeat(start - starts_of(length), length) + np.arange(int(length.sum()))
 
@@ -57,7 +57,7 @@ def gather_runs(buffer: NDArray[np.uint8], start: NDArray[np.int64], length: NDA
     """Copy runs of bytes of any lengths, one after the other: many of equal length at once, tiny ones byte by byte."""
     total = int(length.sum())
     if total < _TINY_RUN * length.size and length.min() != length.max():
-        return np.asarray(buffer[expand_runs(start, length)])
+        return np.asarray(buffer[_expand_runs(start, length)])
     sizes, alike = _count_sizes(length)
     if sizes.size == 1:
         return gather_rows(buffer, start, int(sizes[0])).reshape(-1)
@@ -93,4 +93,4 @@ def scatter_runs(
         if size and number * size == data.size:
             scatter_rows(out, start[rows], data.reshape(-1, size))
         elif size:
-            scatter_rows(out, start[rows], data[expand_runs(source[rows], length[rows])].reshape(-1, size))
+            scatter_rows(out, start[rows], data[_expand_runs(source[rows], length[rows])].reshape(-1, size))

@@ -210,7 +210,7 @@ def format_tree(described: dict[str, Any]) -> Iterator[str]:
     yield f"packet {header['index']}, {header['name']}, {header['utc'] or 'clock not synchronised'}"
     if "rejected" in header:
         yield f"  not decoded: {header['rejected']}"
-    names = parameter_names((header["service_type"], header["service_subtype"], header["ssid"]))
+    names = _parameter_names((header["service_type"], header["service_subtype"], header["ssid"]))
     yield from _tree_lines(described["parameters"], names, 1)
     if "undescribed" in header:
         yield f"  undescribed bytes: {header['undescribed']}"
@@ -225,7 +225,7 @@ def _tree_lines(nodes: list[Node], names: dict[str, tuple[str, str]], depth: int
         yield from _tree_lines(children, names, depth + 1)
 
 
-def parameter_names(packet_type: tuple[int, int, int | None]) -> dict[str, tuple[str, str]]:
+def _parameter_names(packet_type: tuple[int, int, int | None]) -> dict[str, tuple[str, str]]:
     """Field name and unit of each database identifier in packets of a type."""
     service, subtype, selector = packet_type
     found: dict[str, tuple[str, str]] = {}

@@ -19,7 +19,7 @@ from stixflow.errors import UsageError
 from stixflow.telemetry import Records, consistent
 from stixflow.time import ANCHOR_CLOCK, Clock
 
-N_SUBSPECTRA = 8
+_N_SUBSPECTRA = 8
 _MS, _US = 1e-3, 1e-6
 
 
@@ -133,7 +133,7 @@ def _sum(records: Records) -> int:
 def _layout_columns(records: Records) -> NDArray[np.int64]:
     """What must be the same in all packets of a run: masks, scheme and subspectra, shape (packets, numbers)."""
     names = ["detector_mask", "pixel_mask", "subspec_mask"]
-    for number in range(1, N_SUBSPECTRA + 1):
+    for number in range(1, _N_SUBSPECTRA + 1):
         names += [f"subspec{number}_{part}" for part in ("num_points_minus_1", "num_summed_minus_1", "lowest_channel")]
     return np.stack([*(records[name].astype(np.int64) for name in names), records.skm("counts").astype(np.int64)], 1)
 
@@ -149,7 +149,7 @@ def _same_layout(records: Records) -> Records:
 def _axis(records: Records) -> _Axis:
     used = int(records["subspec_mask"][0])
     start, stop, subspectrum, first, size = [], [], [], [], 0
-    for number in range(N_SUBSPECTRA):
+    for number in range(_N_SUBSPECTRA):
         points, summed, lowest = (
             int(records[f"subspec{number + 1}_{part}"][0])
             for part in ("num_points_minus_1", "num_summed_minus_1", "lowest_channel")
@@ -197,4 +197,4 @@ def _missing(records: Records, axis: _Axis, observed: NDArray[np.bool_], unplace
     return found + ([f"{unplaced} packet(s) that contradict the others or themselves"] if unplaced else [])
 
 
-__all__ = ["N_SUBSPECTRA", "build_calibration"]
+__all__ = ["build_calibration"]

@@ -55,7 +55,7 @@ def place(records: Records) -> Place:
         start = run_start(records)
         return Place(start << 16, start + duration << 16, start, duration)
     timing = sample_times(records)
-    start = packet_start(records)
+    start = _packet_start(records)
     stop = start.copy()
     ticks = np.rint(timing.seconds * TICKS_PER_SECOND).astype(np.int64)
     np.maximum.at(stop, timing.packet, timing.start + ticks)
@@ -67,7 +67,7 @@ def run_start(records: Records) -> NDArray[np.int64]:
     return records["scet_coarse"].astype(np.int64) & (SYNC_LOST_BIT - 1)
 
 
-def packet_start(records: Records) -> NDArray[np.int64]:
+def _packet_start(records: Records) -> NDArray[np.int64]:
     """Start of the data of each packet; of reports about an instant, the time in the header."""
     if "scet_coarse" not in records:
         return records.scet
@@ -106,7 +106,7 @@ def _timing(
     records: Records, packet: NDArray[np.intp], number: NDArray[np.int64], seconds: NDArray[np.float64]
 ) -> Timing:
     ticks = np.rint(number * (seconds * TICKS_PER_SECOND)[packet]).astype(np.int64)
-    return Timing(packet, packet_start(records)[packet] + ticks, seconds[packet])
+    return Timing(packet, _packet_start(records)[packet] + ticks, seconds[packet])
 
 
 def _with_triggers(records: Records) -> Timing:

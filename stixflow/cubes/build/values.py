@@ -72,7 +72,7 @@ def trigger_values(
     scaled = (records.skm(name) == pack_skm(*SCALED))[packet]
     if not scaled.any():
         return values
-    active = active_accumulators(detector_mask[scaled])
+    active = _active_accumulators(detector_mask[scaled])
     if values.ndim == 2:
         estimate = unscale_triggers(values[scaled], tenths[scaled, None], active, factor=DEFAULT_SCALE)[0]
     else:
@@ -82,7 +82,7 @@ def trigger_values(
     return values
 
 
-def active_accumulators(detector_mask: NDArray[np.uint32]) -> NDArray[np.bool_]:
+def _active_accumulators(detector_mask: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Tell which accumulators have at least one active detector, shape (rows, 16)."""
     pairs = np.array([1 << first | 1 << second for first, second in TRIGGER_DETECTORS], dtype=np.uint32)
     return np.asarray((detector_mask[:, None] & pairs) != 0)
