@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from stixflow.cubes.model import DATA_MODEL_VERSION, PRODUCTS, Variable
 
@@ -39,6 +39,27 @@ def assemble(
     )
 
 
+def energy_arrays(start: ArrayLike, stop: ArrayLike, edges: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Variables of the energy axis, each (energy,): the centre is the label, of the overflow bin its lower edge.
+
+    Parameters
+    ----------
+    start, stop
+        First channel of each energy bin, and the one after its last.
+    edges
+        (33,) edges of the science channels in keV.
+    """
+    first, after = np.asarray(start), np.asarray(stop)
+    low, high = edges[first], edges[after]
+    return {
+        "energy": np.where(np.isinf(high), low, (low + high) / 2),
+        "energy_low": low,
+        "energy_high": high,
+        "channel_start": first.astype(np.uint8),
+        "channel_stop": after.astype(np.uint8),
+    }
+
+
 def _make_variable(spec: Variable, values: ArrayLike) -> xr.Variable:
     """Give an array the type, dimensions, units and name of a variable of the model."""
     array = np.asarray(values)
@@ -48,4 +69,4 @@ def _make_variable(spec: Variable, values: ArrayLike) -> xr.Variable:
     return xr.Variable(spec.dims, array, attrs)
 
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "energy_arrays"]

@@ -65,7 +65,13 @@ class Files(Protocol):
 
 
 def open_files(url: str | os.PathLike[str]) -> Files:
-    """Return the door to the objects below `url`: the one place that knows kinds of storage."""
+    """Return the door to the objects below `url`: the one place that knows kinds of storage.
+
+    Raises
+    ------
+    UsageError
+        If the address is neither a path nor that of a bucket.
+    """
     text = os.fspath(url)
     scheme, colon, rest = text.partition("://")
     if not colon:
@@ -92,6 +98,8 @@ def local_copy(url: str) -> Iterator[Path]:
 
 
 class LocalFiles:
+    """Objects as files below a folder of a local disk."""
+
     def __init__(self, path: Path) -> None:
         self.path, self.url = path, str(path)
 

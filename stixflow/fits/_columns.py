@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stixflow.cubes.assemble import energy_arrays
 from stixflow.cubes.model import N_PIXELS
 from stixflow.errors import InputFileError
 from stixflow.fits._reading import StixFile, Table, ticks_of
@@ -20,7 +21,13 @@ _TRIGGERS_SKM = ("compression_scheme_triggers_skm", "compression_scheme_trig_skm
 
 
 def on_all_pixels(file: StixFile, counts: NDArray[Any], pixel_masks: NDArray[Any]) -> NDArray[Any]:
-    """Put the pixels of a trimmed axis in their places among the 12."""
+    """Put the pixels of a trimmed axis in their places among the 12.
+
+    Raises
+    ------
+    InputFileError
+        If there are not as many pixels as the masks name.
+    """
     n_sent = counts.shape[-1]
     if n_sent == N_PIXELS:
         return np.ascontiguousarray(counts)
@@ -37,7 +44,13 @@ def on_all_pixels(file: StixFile, counts: NDArray[Any], pixel_masks: NDArray[Any
 
 
 def whole_counts(file: StixFile, values: NDArray[Any]) -> NDArray[Any]:
-    """Return counts as the unsigned integers that they are; floating point in some files."""
+    """Return counts as the unsigned integers that they are; floating point in some files.
+
+    Raises
+    ------
+    InputFileError
+        If they are no whole numbers from 0.
+    """
     largest = values.max(initial=0)
     whole = values.dtype.kind in "iu" or (np.isfinite(values).all() and (values == np.rint(values)).all())
     if not whole or values.min(initial=0) < 0:
@@ -63,6 +76,11 @@ def sample_times(file: StixFile, packet: NDArray[np.intp]) -> Arrays:
     """Times of samples counted within their packet, of which a daily file may hold only a part.
 
     The official times are rounded, or converted to UTC; they tell only which sample of its packet a row is.
+
+    Raises
+    ------
+    InputFileError
+        If samples last 0 s.
     """
     control = file.table("CONTROL")
     offset, width = _offsets(file)
@@ -126,7 +144,13 @@ def _dated(file: StixFile, scet: Scet, offset: NDArray[np.int64], width: NDArray
 
 
 def packet_of_row(file: StixFile) -> NDArray[np.intp]:
-    """Row of CONTROL that describes each row of DATA."""
+    """Row of CONTROL that describes each row of DATA.
+
+    Raises
+    ------
+    InputFileError
+        If a row of DATA has none.
+    """
     index = file.table("CONTROL").column("index").astype(np.int64)
     wanted = file.table("DATA").column("control_index").astype(np.int64)
     order = np.argsort(index)
@@ -158,7 +182,13 @@ def scheme_of(control: Table, packet: NDArray[np.intp], *names: str) -> NDArray[
 
 
 def energy_bins(file: StixFile, n_counts: int) -> tuple[Arrays, slice | NDArray[np.intp]]:
-    """Energy bins of the counts, and which elements of their axis belong to them."""
+    """Energy bins of the counts, and which elements of their axis belong to them.
+
+    Raises
+    ------
+    InputFileError
+        If there are not as many energies as counts.
+    """
     n_rows = file.table("ENERGIES").column("e_low").size
     start, stop = _channels(file)
     sent = _sent_rows(file.table("CONTROL"), n_rows)
@@ -168,15 +198,7 @@ def energy_bins(file: StixFile, n_counts: int) -> tuple[Arrays, slice | NDArray[
             expected="as many energies as counts",
             advice="fetch the file again, or report it with its name",
         )
-    start, stop, nominal = start[sent], stop[sent], energy_edges(file.start())
-    low, high = nominal[start], nominal[stop]
-    bins = {
-        "energy": np.where(np.isinf(high), low, (low + high) / 2),
-        "energy_low": low,
-        "energy_high": high,
-        "channel_start": start.astype(np.uint8),
-        "channel_stop": stop.astype(np.uint8),
-    }
+    bins = energy_arrays(start[sent], stop[sent], energy_edges(file.start()))
     return bins, sent if sent.size < n_counts else slice(None)
 
 

@@ -52,6 +52,7 @@ def _list_or_unknown(name: str, values: tuple[int, ...], n: int, *, trimmed: boo
 
 
 def spectrogram(dataset: xr.Dataset, span: Span) -> list[Column]:
+    """DATA of spectrograms."""
     return [
         *times(span),
         *with_error("triggers", dataset["triggers"].values, dataset["triggers_skm"].values),
@@ -62,6 +63,7 @@ def spectrogram(dataset: xr.Dataset, span: Span) -> list[Column]:
 
 
 def pixels(dataset: xr.Dataset, span: Span) -> list[Column]:
+    """DATA of single pixels, compressed on board."""
     masks = _state_columns(dataset)
     sent = masks[1].values.sum(axis=1, dtype=np.uint8)
     return [
@@ -113,6 +115,7 @@ def _received(dataset: xr.Dataset) -> _Array:
 
 
 def raw_pixels(dataset: xr.Dataset, span: Span) -> list[Column]:
+    """DATA of single pixels that were sent count by count, without compression."""
     return [
         *_state_columns(dataset),
         Column("triggers", smallest(dataset["triggers"].values)),

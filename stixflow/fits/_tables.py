@@ -69,6 +69,7 @@ class Span:
 
 
 def times(span: Span) -> list[Column]:
+    """Columns of the times of the rows."""
     return [Column("time", span.time, "cs"), Column("timedel", span.timedel, "cs")]
 
 
@@ -82,6 +83,7 @@ def runs(*states: _Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def skm_columns(dataset: xr.Dataset, rows: NDArray[np.intp], *names: str) -> list[Column]:
+    """Columns of the compression schemes of some rows, (rows, 3) each."""
     return [
         Column(f"compression_scheme_{name}_skm", np.stack(unpack_skm(dataset[f"{name}_skm"].values[rows]), axis=-1))
         for name in names
@@ -89,6 +91,7 @@ def skm_columns(dataset: xr.Dataset, rows: NDArray[np.intp], *names: str) -> lis
 
 
 def edge_mask(dataset: xr.Dataset, n_rows: int) -> Column:
+    """Column that marks the edges of the energy bins among the 33 of the science channels, the same in all rows."""
     mask = np.zeros((n_rows, N_CHANNELS + 1), dtype=np.uint8)
     mask[:, dataset["channel_start"].values] = 1
     mask[:, dataset["channel_stop"].values] = 1

@@ -102,7 +102,13 @@ def imaging_window(
 
 
 def channels_of(pixels: xr.Dataset, energy_range: tuple[float, float]) -> NDArray[np.bool_]:
-    """Tell which energy bins lie entirely inside `energy_range` (keV)."""
+    """Tell which energy bins lie entirely inside `energy_range` (keV).
+
+    Raises
+    ------
+    UsageError
+        If no energy bin does.
+    """
     low, high = energy_range
     inside = (pixels["energy_low"].to_numpy() >= low - _EDGE_TOLERANCE_KEV) & (
         pixels["energy_high"].to_numpy() <= high + _EDGE_TOLERANCE_KEV

@@ -56,6 +56,11 @@ def find_flares(
     Returns
     -------
     A list whose flares have their background interval and the edges of the highest band with a signal.
+
+    Raises
+    ------
+    UsageError, NotFound
+        If there is no such rule; if the summary holds no rates.
     """
     if rule not in _BANDS:
         raise UsageError(f"rule {rule!r}", expected="2000 or flight")

@@ -256,6 +256,11 @@ def make_summary(
         (time, 2) counts per second of the particle detector.
     compress
         Rates in one byte; else as 32-bit floats, as NaN where missing.
+
+    Raises
+    ------
+    UsageError
+        If the energy edges are not one more than the bands.
     """
     rate = np.asarray(rates, dtype=np.float64)
     n, bands = rate.shape

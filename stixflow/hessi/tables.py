@@ -89,7 +89,13 @@ class Part:
 
 
 def make_table(name: str, columns: Mapping[str, ArrayLike]) -> Table:
-    """Table of the given columns, rows first; texts are given as such."""
+    """Table of the given columns, rows first; texts are given as such.
+
+    Raises
+    ------
+    ValueError
+        If the columns have different lengths.
+    """
     arrays = {key: _plain(values) for key, values in columns.items()}
     length = {len(values) for values in arrays.values()}
     if len(length) != 1:

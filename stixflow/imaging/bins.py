@@ -53,6 +53,15 @@ def energy_ranges(ranges: Any) -> list[tuple[float, float]]:
 def choose_bins(
     pixels: xr.Dataset, times: Sequence[TimeRange], energies: Sequence[tuple[float, float]], rule: BinRule
 ) -> tuple[IntArray, list[tuple[int, int]]]:
+    """Half-open ranges of time bins (interval, 2), and of energy bins, of intervals by a rule.
+
+    Raises
+    ------
+    UsageError
+        If there is no such rule.
+    ImagingError
+        If the data do not have the bins.
+    """
     if rule == "cover":
         return covering_time_bins(pixels, times), [covering_energy_bins(pixels, *one) for one in energies]
     if rule == "stixpy":

@@ -51,6 +51,11 @@ def elut_key(time: object) -> tuple[str, str]:
     """Name of the table on board at `time`, and the start of the period it was used in (ISO 8601).
 
     Between the end of one period and the start of the next (hours at most) the earlier table is taken.
+
+    Raises
+    ------
+    UsageError
+        If the time is before the first table.
     """
     index, moment = text_columns("elut_index"), to_utc(time)
     position = int(elut_periods(moment))

@@ -97,7 +97,13 @@ def _reversed_bits(masks: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def arrange_flareflag(arrays: Columns, _: Mapping[Any, Any], quantise: bool, __: int) -> Arranged:
-    """Flare flag and location (SSID 34)."""
+    """Flare flag and location (SSID 34).
+
+    Raises
+    ------
+    UsageError
+        If software that has no such flag should tell whether a flare is in progress.
+    """
     layout = layout_at("ql_flareflag", int(arrays["scet"][0]))
     told = arrays["flare_in_progress"] != _NOT_TOLD
     samples = {

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.cubes.assemble import assemble
+from stixflow.cubes.assemble import assemble, energy_arrays
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
 from stixflow.instrument import energy_edges, live_fraction_of_rate, per_detector, trigger_rate
 from stixflow.simulate.packetise import request_layout, triggers_follow_counts
@@ -237,17 +237,12 @@ def _dataset(
     n_times, n_energies = len(edges) - 1, len(channels) - 1
     utc = scet_to_utc(edges[:-1])
     width = np.diff(edges)
-    low, high = energy_edges(utc[0])[list(channels[:-1])], energy_edges(utc[0])[list(channels[1:])]
     values: dict[str, ArrayLike] = {
         "time": scet_to_utc(edges[:-1] + width // 2),
         "time_start": utc,
         "timedel": width / TICKS_PER_SECOND,
         "scet": edges[:-1],
-        "energy": np.where(np.isinf(high), low, (low + high) / 2),
-        "energy_low": low,
-        "energy_high": high,
-        "channel_start": np.array(channels[:-1]),
-        "channel_stop": np.array(channels[1:]),
+        **energy_arrays(channels[:-1], channels[1:], energy_edges(utc[0])),
         "detector": np.arange(N_DETECTORS),
         "pixel": np.arange(N_PIXELS),
         "observed": np.ones((n_times, n_energies), dtype=bool),

@@ -107,7 +107,13 @@ def _compressed(values: NDArray[Any], scheme: Scheme, name: str, quantise: bool)
 
 
 def tenths_of(seconds: NDArray[np.float64], low: int, high: int, name: str, quantise: bool) -> NDArray[np.int64]:
-    """Seconds as a whole number of 0.1 s."""
+    """Seconds as a whole number of 0.1 s.
+
+    Raises
+    ------
+    UsageError
+        If they are off that raster and `quantise` is off, or are not from `low` to `high`.
+    """
     exact = seconds * 10.0
     tenths = np.rint(exact).astype(np.int64)
     if (np.abs(exact - tenths) > 1e-3).any() and not quantise:
@@ -126,7 +132,13 @@ def tenths_of(seconds: NDArray[np.float64], low: int, high: int, name: str, quan
 
 
 def edge_masks(start: NDArray[np.uint8], stop: NDArray[np.uint8]) -> tuple[int, int]:
-    """Edges of the energy bins as bits 0 to 31, and bit 32."""
+    """Edges of the energy bins as bits 0 to 31, and bit 32.
+
+    Raises
+    ------
+    UsageError
+        If a bin does not begin where the one before ends.
+    """
     if (start[1:] != stop[:-1]).any():
         raise UsageError("light curves with a gap between energy bins", expected="each bin to begin where one ends")
     edges = [int(edge) for edge in (*start, stop[-1])]

@@ -64,7 +64,7 @@ def replay(
 
 
 def check_container(container: str) -> None:
-    """Refuse a container that cannot be written."""
+    """Raise UsageError for a container that cannot be written."""
     if container not in _SUFFIX:
         raise UsageError(f"container {container!r}", expected=" or ".join(_SUFFIX), advice="choose one of them")
 

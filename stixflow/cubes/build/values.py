@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stixflow.cubes.assemble import energy_arrays
 from stixflow.instrument import energy_edges
 from stixflow.telemetry import Records
 from stixflow.telemetry.bin_times import TICKS_PER_TENTH
@@ -89,6 +90,7 @@ def _active_accumulators(detector_mask: NDArray[np.uint32]) -> NDArray[np.bool_]
 
 
 def bin_times(start: NDArray[np.int64], tenths: NDArray[np.int64], clock: Clock) -> dict[str, NDArray[Any]]:
+    """Centre, start (UTC) and length (s) of time bins from their onboard start and their length in 0.1 s."""
     half = np.rint(tenths * (TICKS_PER_TENTH / 2)).astype(np.int64)
     return {"time": clock.utc(start + half), "time_start": clock.utc(start), "timedel": tenths / 10.0}
 
@@ -112,22 +114,21 @@ def sample_bins(start: NDArray[np.int64], seconds: NDArray[np.float64], clock: C
 def energy_bins(
     channels: NDArray[np.uint8], edges: ArrayLike | None, start: NDArray[np.int64], clock: Clock
 ) -> dict[str, NDArray[Any]]:
+    """Energies (keV) and channels of bins, from the first channel and the one after the last, shape (energies, 2).
+
+    `edges` are those of the 33 science channels; None takes the nominal ones of the first `start`.
+    """
     bounds = np.asarray(energy_edges(clock.utc(start[0])) if edges is None else edges, dtype=np.float64)
-    low, high = bounds[channels[:, 0]], bounds[channels[:, 1]]
-    return {
-        "energy": np.where(np.isinf(high), low, (low + high) / 2),
-        "energy_low": low,
-        "energy_high": high,
-        "channel_start": channels[:, 0].astype(np.uint8),
-        "channel_stop": channels[:, 1].astype(np.uint8),
-    }
+    return energy_arrays(channels[:, 0], channels[:, 1], bounds)
 
 
 def bits_of(mask: int, size: int) -> NDArray[np.intp]:
+    """Positions of the bits that are set in a mask of `size` bits."""
     return np.flatnonzero(mask >> np.arange(size) & 1)
 
 
 def or_reduce(masks: NDArray[np.uint16], lengths: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Masks of each of many runs of them, joined: (runs,); 0 where a run is empty."""
     out = np.zeros(lengths.size, dtype=np.uint16)
     filled = lengths > 0
     if masks.size:

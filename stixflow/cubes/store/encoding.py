@@ -79,6 +79,7 @@ def _plain(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def object_key(index: Sequence[int]) -> str:
+    """Name of the object that holds the chunk or shard of that index."""
     # With dots, an array is one folder: with slashes, folders would outnumber the objects.
     return ".".join(("c", *map(str, index)))
 

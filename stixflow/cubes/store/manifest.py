@@ -17,7 +17,13 @@ _MANIFEST_VERSION = 1
 
 
 def check_complete(files: Files, digest: str | None) -> dict[str, Any]:
-    """Return the manifest; refuse a store of which an object is missing or cut short."""
+    """Return the manifest; refuse a store of which an object is missing or cut short.
+
+    Raises
+    ------
+    StoreError
+        If an object is missing or cut short, or the digest is not the one asked for.
+    """
     manifest = read_manifest(files)
     problems = missing_objects(files.list(), manifest)
     if digest is not None and manifest["digest"] != digest:
@@ -33,6 +39,7 @@ def check_complete(files: Files, digest: str | None) -> dict[str, Any]:
 
 
 def make_manifest(objects: Mapping[str, bytes]) -> dict[str, object]:
+    """Length and SHA-256 of every object, and the digest of all of them."""
     lines = {key: [len(data), hashlib.sha256(data).hexdigest()] for key, data in sorted(objects.items())}
     return {"version": _MANIFEST_VERSION, "digest": _digest_of(lines), "objects": lines}
 
@@ -43,6 +50,13 @@ def _digest_of(lines: Mapping[str, Sequence[object]]) -> str:
 
 
 def read_manifest(files: Files) -> dict[str, Any]:
+    """Manifest of a store, which agrees with its own digest.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, or cannot be what was written.
+    """
     try:
         manifest = json.loads(files.get(MANIFEST))
         lines = {str(key): (int(size), str(digest)) for key, (size, digest) in manifest["objects"].items()}
@@ -72,6 +86,7 @@ def missing_objects(found: Mapping[str, int], manifest: Mapping[str, Any]) -> li
 
 
 def as_json(document: object) -> bytes:
+    """Write a document as compact JSON; NaN and infinity are refused."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
