@@ -291,36 +291,37 @@ def _least_chi2(data: _Data, posteriors: list[_Parts], reach: float, mask: CflMa
     n_pixels = data.counts.shape[1]
 
     def residuals(place: FloatArray) -> FloatArray:
-        first = expected_area(place[:, 0], place[:, 1], mask=mask, n_pixels=n_pixels)
+        first = expected_area(place[..., 0], place[..., 1], mask=mask, n_pixels=n_pixels)
         return _residuals((1 - share) * first + share * other, data)
 
     # Where a column is dark the gradient vanishes: start on all sides of the grid point.
-    least = [_newton(residuals, start + reach * np.array(shift), reach) for shift in _STARTS]
-    return np.asarray(np.min(least, axis=0) / (n_pixels - 2))
+    least = _newton(residuals, start + reach * np.array(_STARTS)[:, None], reach)
+    return np.asarray(least.min(axis=0) / (n_pixels - 2))
 
 
 def _newton(residuals: Callable[[FloatArray], FloatArray], start: FloatArray, reach: float) -> FloatArray:
-    """Sum of squared residuals at its minimum near `start` (flare, 2), damped Gauss-Newton."""
-    place, damping = start, np.full((len(start), 1, 1), 1e-3)
+    """Sum of squared residuals at its minimum near each of `start` (..., flare, 2), damped Gauss-Newton."""
+    place, damping = start, np.full((*start.shape[:-1], 1, 1), 1e-3)
+    aside = np.eye(2).reshape(2, *(1,) * (start.ndim - 1), 2)
     residual = residuals(place)
     for _ in range(_NEWTON_STEPS):
-        jacobian = np.stack([residuals(place + shift) - residual for shift in np.eye(2)], axis=-1)
-        normal = np.einsum("npi,npj->nij", jacobian, jacobian)
-        normal += np.eye(2) * (damping * normal.trace(axis1=1, axis2=2)[:, None, None] + 1e-9)
-        gradient = np.einsum("npi,np->ni", jacobian, residual)
+        jacobian = np.moveaxis(residuals(place + aside) - residual, 0, -1)
+        normal = np.einsum("...pi,...pj->...ij", jacobian, jacobian)
+        normal += np.eye(2) * (damping * normal.trace(axis1=-2, axis2=-1)[..., None, None] + 1e-9)
+        gradient = np.einsum("...pi,...p->...i", jacobian, residual)
         trial = np.clip(place - np.linalg.solve(normal, gradient[..., None])[..., 0], start - reach, start + reach)
         new = residuals(trial)
-        better = ((new**2).sum(axis=1) < (residual**2).sum(axis=1))[:, None]
+        better = ((new**2).sum(axis=-1) < (residual**2).sum(axis=-1))[..., None]
         place, residual = np.where(better, trial, place), np.where(better, new, residual)
         damping = np.where(better[..., None], damping / 5, damping * 5)
-    return np.asarray((residual**2).sum(axis=1))
+    return np.asarray((residual**2).sum(axis=-1))
 
 
 def _residuals(area: FloatArray, data: _Data) -> FloatArray:
     """Differences of counts and model over their errors, at the most probable fluence."""
     shape = 1 / _FLUENCE_ERROR**2
     worth = data.worth[:, None]
-    total, lit = data.counts.sum(axis=1, keepdims=True), area.sum(axis=1, keepdims=True)
+    total, lit = data.counts.sum(axis=1, keepdims=True), area.sum(axis=-1, keepdims=True)
     model = area * (total * worth + shape) / (lit * worth + shape / data.fluence[:, None])
     return np.asarray((data.counts - model) / np.sqrt(model + (_PIXEL_ERROR * model) ** 2))
 

@@ -6,7 +6,7 @@ A set of visibilities is a Dataset with the dimensions ``image`` (one per interv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -326,19 +326,39 @@ def stack(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     Raises
     ------
     ImagingError
-        If the sets have different spatial frequencies.
+        If the sets have different spatial frequencies, or one of them has what another has not.
     """
     first = parts[0]
     for part in parts[1:]:
+        if missing := first.variables.keys() ^ part.variables.keys():
+            raise ImagingError(
+                f"some of the sets of visibilities have {', '.join(sorted(map(str, missing)))}, others not",
+                expected="the same variables in all of them",
+                advice="make them in the same way, or drop what not all have",
+            )
         if not (np.array_equal(part["u"], first["u"]) and np.array_equal(part["v"], first["v"])):
             raise ImagingError(
                 "the sets of visibilities have different spatial frequencies",
                 expected="the same sub-collimators in the same order",
                 advice="make them with the same `subcollimators`",
             )
-    return xr.concat(
-        list(parts), "image", data_vars="minimal", coords="minimal", compat="override", combine_attrs="drop_conflicts"
-    )
+    variables = {name: _joined(name, variable, parts) for name, variable in first.variables.items()}
+    coords = {name: variables.pop(name) for name in first.coords}
+    return xr.Dataset(variables, coords, _common([part.attrs for part in parts]))
+
+
+def _joined(name: Hashable, variable: xr.Variable, parts: Sequence[xr.Dataset]) -> xr.Variable:
+    if "image" not in variable.dims:
+        return variable
+    along = variable.dims.index("image")
+    values = np.concatenate([part.variables[name].values for part in parts], axis=along)
+    return xr.Variable(variable.dims, values, variable.attrs)
+
+
+def _common(attrs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Attributes on which all agree that have them."""
+    found = {name: value for one in attrs for name, value in one.items()}
+    return {name: value for name, value in found.items() if all(one.get(name, value) == value for one in attrs)}
 
 
 def _observed(

@@ -230,3 +230,13 @@ def test_no_modulation_gives_an_error_of_the_noise(make_pixels: Callable[..., xr
     found = visibilities(flat, RANGE, (6, 10), elut=None)
     assert np.abs(found["visibility"]).max() == 0
     assert (found["sigma"] > 0).all()
+
+
+def test_sets_that_hold_other_things_are_not_stacked() -> None:
+    one = from_arrays([0.01], [0.02], [[1 + 1j]])
+    joined = stack([one.assign_attrs(rows="all", a=1), one.assign_attrs(rows="all", a=2, b=3)])
+    assert joined["visibility"].shape == (2, 1)
+    assert joined.attrs == {"rows": "all", "b": 3}
+    assert joined["u"].shape == (1,)
+    with pytest.raises(ImagingError, match="have rcr, others not"):
+        stack([one, one.assign(rcr=("image", [1]))])
