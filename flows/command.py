@@ -109,6 +109,14 @@ def _deploy(options: argparse.Namespace) -> int:
     site = site_of(options)
     wanted = deployments.chosen(site, options.only)
     prepare(site.archive)
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        raise UsageError(
+            "no Prefect server is named, on which the deployments shall be",
+            expected="its address in PREFECT_API_URL",
+            advice="export PREFECT_API_URL=http://HOST:4200/api; `serve` needs none",
+        )
     from flows.pool import deploy
 
     made = deploy(site, wanted, options.pool, create=options.create_pool)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stixflow.cli.options import add_archive, add_span, archive_place, command, open_named
-from stixflow.cli.output import emit
+from stixflow.cli.output import emit, progress
 from stixflow.cli.reprocessing import add_switching
 
 
@@ -22,7 +22,7 @@ def _status(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from stixflow.stages.care import check, format_check
 
-    found = check(remove_damaged=options.remove_damaged, **archive_place(options))
+    found = check(remove_damaged=options.remove_damaged, progress=progress(options), **archive_place(options))
     emit(options, found, format_check)
     return 1 if found["defects"] else 0
 
@@ -111,8 +111,8 @@ def add_rollback(commands: Any) -> None:
         "make the run before the current one of a partition current again",
         "It stays so until more packets of that partition come.",
     )
-    parser.add_argument("product", help="as ql_lightcurve, sci_pixels, sci_spectrogram, ephemeris")
-    parser.add_argument("key", help="a day as 2021-06-06, or a request as 2211090305-54678")
+    parser.add_argument("product", metavar="PRODUCT", help="as ql_lightcurve, sci_pixels, sci_spectrogram, ephemeris")
+    parser.add_argument("key", metavar="KEY", help="a day as 2021-06-06, or a request as 2211090305-54678")
     add_archive(parser)
 
 
@@ -129,14 +129,14 @@ def add_release(commands: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = command(actions, "create", _release_create, "name what is published now")
-    create.add_argument("name", help="as 2026.1; a name is given once")
+    create.add_argument("name", metavar="NAME", help="as 2026.1; a name is given once")
     create.add_argument("--note", default="", help="what it is for")
     listed = command(actions, "list", _release_list, "list the releases")
     show = command(actions, "show", _release_show, "show what a release holds")
-    show.add_argument("name")
+    show.add_argument("name", metavar="NAME", help="as 2026.1")
     compare = command(actions, "compare", _release_compare, "compare two releases partition by partition")
-    compare.add_argument("before", help="a release, or `current`")
-    compare.add_argument("after", help="a release, or `current`")
+    compare.add_argument("before", metavar="BEFORE", help="a release, or `current`")
+    compare.add_argument("after", metavar="AFTER", help="a release, or `current`")
     for action in (create, listed, show, compare):
         add_archive(action)
     add_switching(actions)

@@ -59,7 +59,9 @@ def add_cluster(commands: Any) -> None:
         "Examples:\n  stixflow cluster slurm              the job script, and how many jobs\n"
         "  stixflow cluster ours.toml --try    start it, ask each worker what it is, end it",
     )
-    parser.add_argument("profile", nargs="?", help="name or path; default the setting cluster, or local")
+    parser.add_argument(
+        "profile", metavar="PROFILE", nargs="?", help="name or path; default the setting cluster, or local"
+    )
     parser.add_argument("--try", dest="try_it", action="store_true", help="start it, ask its workers, end it")
     parser.add_argument("--workers", type=whole, help="worker processes, instead of those of the profile")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler")

@@ -19,7 +19,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from stixflow.errors import UsageError
 
-        raise UsageError(message, expected=" ".join(self.format_usage().split()), advice=f"see `{self.prog} --help`")
+        usage = " ".join(self.format_usage().split()).removeprefix("usage: ").removesuffix(" ...")
+        raise UsageError(message, expected=usage, advice=f"see `{self.prog} --help`")
 
 
 def command(commands: Any, name: str, run: Command, summary: str, more: str = "") -> argparse.ArgumentParser:

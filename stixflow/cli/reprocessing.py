@@ -165,5 +165,5 @@ def add_switching(actions: Any) -> None:
     )
     drop.add_argument("--force", action="store_true", help="drop a final release too")
     for action in (switch, back, drop):
-        action.add_argument("name", help="as 2026.2")
+        action.add_argument("name", metavar="NAME", help="as 2026.2")
         add_archive(action)

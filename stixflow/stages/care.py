@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stixflow.archive import (
@@ -17,6 +17,7 @@ from stixflow.archive import (
     open_archive,
 )
 from stixflow.archive.months import joined_months
+from stixflow.archive.verifying import verify_months
 from stixflow.cubes.store import delete_store
 from stixflow.errors import StoreError
 from stixflow.jobs.kept import read_kept
@@ -136,20 +137,32 @@ def _sizes(row: Mapping[str, Any]) -> str:
     )
 
 
-def check(root: str, *, remove_damaged: bool = False, catalog: str | None = None) -> dict[str, Any]:
+def check(
+    root: str,
+    *,
+    remove_damaged: bool = False,
+    catalog: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
     """Read every published store and report every defect; on demand, remove the damaged stores that can be built again.
 
     A store can be built again where every packet set of its partition is kept, with the content that was recorded.
     """
     archive = open_archive(root, catalog=catalog)
-    defects = archive.verify()
+    items = archive.catalog.partitions()
+    defects = verify_months(archive.catalog, archive.root)
+    for done, item in enumerate(items, start=1):
+        defects += archive.verify([item])
+        if progress:
+            progress("verify", done, len(items))
     removed: list[str] = []
     if remove_damaged:
         damaged = {defect.url for defect in defects}
         removed = [path for path in _rebuildable(archive) if archive.url(path) in damaged]
         for path in removed:
             delete_store(archive.url(path))
-    return {"defects": [str(defect) for defect in defects], "removed": removed}
+    read = {"stores": len(items), "bytes": sum(item.n_bytes for item in items)}
+    return {"defects": [str(defect) for defect in defects], "removed": removed, **read}
 
 
 def _rebuildable(archive: Archive) -> Iterator[str]:
@@ -173,4 +186,4 @@ def format_check(payload: Mapping[str, Any]) -> str:
     lines = [*payload["defects"], *(f"removed {path}" for path in payload["removed"])]
     if payload["removed"]:
         lines.append("run `stixflow process` to build them again")
-    return "\n".join(lines) or "no defects"
+    return "\n".join(lines) or f"no defects in {payload['stores']} stores, {payload['bytes'] / 1e6:.1f} MB"

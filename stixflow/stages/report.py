@@ -25,7 +25,8 @@ def format_report(report: Mapping[str, Any]) -> str:
         f"run {report['run_id']} on {report['archive']}",
         f"packets   {books['packets_in']} in = {books['used']} used + {books['duplicates']} duplicates"
         f" + {books['rejected']} rejected",
-        "done      " + (", ".join(f"{count} {name}" for name, count in report["counts"].items()) or "nothing to do"),
+        "done      "
+        + (", ".join(f"{count} {name}" for name, count in report["counts"].items() if count) or "nothing to do"),
         "seconds   " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in report["seconds"].items()),
     ]
     if costs := {name: cost for name, cost in report.get("cost", {}).items() if cost["items"]}:

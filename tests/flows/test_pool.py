@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ def _report(server: Server, run_id: str) -> dict[str, Any]:
     wanted = {"artifacts": {"type": {"any_": ["table"]}, "flow_run_id": {"any_": [run_id]}}}
     (found,) = server.ask("artifacts/filter", wanted)
     return {row["item"]: row["value"] for row in json.loads(found["data"])}
+
+
+def test_without_a_server_nothing_is_deployed(prefect_on_postgres: Server, tmp_path: Path) -> None:
+    nowhere = replace(prefect_on_postgres, environment={**prefect_on_postgres.environment, "PREFECT_API_URL": ""})
+    told = _run(nowhere, tmp_path, "flows", "deploy", "--pool", "stix", "--create-pool", "--archive", str(tmp_path))
+    assert told.returncode == 2
+    assert "PREFECT_API_URL" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_a_pool_that_is_not_there_is_told(prefect_on_postgres: Server, tmp_path: Path) -> None:
