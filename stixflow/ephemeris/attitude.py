@@ -14,11 +14,14 @@ from stixflow.ephemeris.orbit import earth
 from stixflow.errors import NotFound
 from stixflow.time import TimeRange, Utc, iso, to_utc
 
+ATTITUDE_OFFSET = (26.1, 58.2)
+"""Average pointing of the mission, arcsec: added to what the attitude of the spacecraft tells."""
+SAS_OFFSET = (60.0, 8.0)
+"""Added to what the aspect system tells, arcsec."""
+
 _STAMP_SHIFT = np.timedelta64(-32, "s")
 """From the stamp of an ancillary sample to the time it holds for, as in the ground software."""
 
-_SAS_OFFSET = (60.0, 8.0)
-_ATTITUDE_OFFSET = (26.1, 58.2)
 _AGREEMENT_ARCSEC = 240.0
 _STEADY_ARCSEC = 3.0
 _REACH = np.timedelta64(300, "s")
@@ -56,7 +59,7 @@ class Observer:
 
 def average_pointing(roll: float = 0.0) -> Pointing:
     """Pointing to assume where no ancillary data exist: the average of the mission."""
-    return Pointing(*_ATTITUDE_OFFSET, roll, "average", float("nan"), ("no ancillary data: average pointing assumed",))
+    return Pointing(*ATTITUDE_OFFSET, roll, "average", float("nan"), ("no ancillary data: average pointing assumed",))
 
 
 def pointing(ephemeris: xr.Dataset, time_range: TimeRange) -> Pointing:
@@ -105,14 +108,14 @@ def _pointing(samples: Vector, roll: float, source: Literal["sas", "attitude"], 
 
 
 def _sas_direction(ephemeris: xr.Dataset) -> Vector:
-    return np.stack([ephemeris["sas_y"].values + _SAS_OFFSET[0], -ephemeris["sas_z"].values + _SAS_OFFSET[1]], axis=-1)
+    return np.stack([ephemeris["sas_y"].values + SAS_OFFSET[0], -ephemeris["sas_z"].values + SAS_OFFSET[1]], axis=-1)
 
 
 def _attitude_direction(ephemeris: xr.Dataset) -> Vector:
     roll = np.deg2rad(ephemeris["roll"].values)
     pitch, yaw = (3600.0 * ephemeris[name].values for name in ("pitch", "yaw"))
-    x = _ATTITUDE_OFFSET[0] - yaw * np.cos(roll) + pitch * np.sin(roll)
-    y = _ATTITUDE_OFFSET[1] + yaw * np.sin(roll) + pitch * np.cos(roll)
+    x = ATTITUDE_OFFSET[0] - yaw * np.cos(roll) + pitch * np.sin(roll)
+    y = ATTITUDE_OFFSET[1] + yaw * np.sin(roll) + pitch * np.cos(roll)
     return np.stack([x, y], axis=-1)
 
 

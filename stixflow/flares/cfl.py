@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stixflow.ephemeris.attitude import ATTITUDE_OFFSET
 from stixflow.errors import UsageError
 from stixflow.flares.cfl_mask import FLIGHT_MASK, CflMask, FloatArray, expected_area
 
-SUN_CENTER = (-58.2, 26.1)
+SUN_CENTER = (-ATTITUDE_OFFSET[1], ATTITUDE_OFFSET[0])
 """Centre of the Sun in the STIX frame at the average pointing, arcsec."""
 
 _DISK_RSUN = 1.05

@@ -13,6 +13,7 @@ import xarray as xr
 
 from stixflow.cubes.model import DATA_MODEL_VERSION, PRODUCTS
 from stixflow.ephemeris import write_ancillary
+from stixflow.ephemeris.attitude import ATTITUDE_OFFSET, SAS_OFFSET
 from stixflow.ephemeris.constants import AU_M
 from stixflow.flares.goes import goes_class
 from stixflow.simulate.observe import Request, Sky, build_sky, light_curve, science
@@ -26,8 +27,6 @@ from stixflow.time import TimeRange, iso, scet_to_utc, utc_to_scet
 
 _TRUTH_NAME = "truth.json"
 _EPHEMERIS_STEP_S = 64
-_SAS_OFFSET = (60.0, 8.0)
-_ATTITUDE_OFFSET = (26.1, 58.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +138,14 @@ def ephemeris_dataset(scenario: Scenario, span: TimeRange) -> xr.Dataset:
     first = int(utc_to_scet(span.start)) + (_EPHEMERIS_STEP_S << 15)
     scet = np.arange(first, int(utc_to_scet(span.stop)), _EPHEMERIS_STEP_S << 16, dtype=np.int64)
     px, py = scenario.pointing_arcsec
-    dx, dy = px - _ATTITUDE_OFFSET[0], py - _ATTITUDE_OFFSET[1]
+    dx, dy = px - ATTITUDE_OFFSET[0], py - ATTITUDE_OFFSET[1]
     cos, sin = np.cos(np.deg2rad(scenario.roll_deg)), np.sin(np.deg2rad(scenario.roll_deg))
     constant = {
         "roll": scenario.roll_deg,
         "pitch": (dx * sin + dy * cos) / 3600.0,
         "yaw": (-dx * cos + dy * sin) / 3600.0,
-        "sas_y": px - _SAS_OFFSET[0],
-        "sas_z": _SAS_OFFSET[1] - py,
+        "sas_y": px - SAS_OFFSET[0],
+        "sas_z": SAS_OFFSET[1] - py,
         "sas_ok": True,
         "distance": scenario.distance_au * AU_M,
         "hgln": scenario.hgln_deg,
