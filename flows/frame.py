@@ -153,8 +153,9 @@ def conclude(name: str, report: Mapping[str, Any], *, nothing: str = "nothing to
     failed = report.get("failed", ())
     if failed:
         first = failed[0]
+        # What to do is said by the error of the item; the report of the run lists all of them.
         text = f"{len(failed)} failed, the first: {first['stage']}: {first['item']}: {first['error']}"
-        error = SomeFailed(text, advice="see the report of the run; the next one does what was mended")
+        error = SomeFailed(text)
         error.report = dict(report)
         return Failed(message=text, data=error)
     done = ", ".join(f"{count} {what}" for what, count in report.get("counts", {}).items() if count)

@@ -13,6 +13,7 @@ from stixflow.errors import masked
 from stixflow.time import iso
 
 _MOST_LINES = 20
+_MANY = 4
 _RUNS_SHOWN = 5
 _RUN_KEYS = ("run_id", "command", "state", "started", "finished", "seen", "host", "pid")
 _GAPS_SHOWN = 4
@@ -53,9 +54,17 @@ def _cost(cost: Mapping[str, Any]) -> str:
 
 
 def _notes(title: str, notes: Sequence[Mapping[str, str]], key: str) -> list[str]:
-    lines = [f"{title:8s}  {note['stage']}: {note['item']}: {note[key]}" for note in notes[:_MOST_LINES]]
-    hidden = len(notes) - len(lines)
-    return [*lines, f"{title:8s}  and {hidden} more (--json lists all)"] if hidden else lines
+    alike: dict[tuple[str, str], list[str]] = {}
+    for note in notes:
+        alike.setdefault((note["stage"], note[key]), []).append(note["item"])
+    lines = [f"{title:8s}  {stage}: {_named(items)}: {why}" for (stage, why), items in alike.items()]
+    hidden = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], f"{title:8s}  and {hidden} more (--json lists all)"] if hidden > 0 else lines
+
+
+def _named(items: Sequence[str]) -> str:
+    """Name items of which the same is said, the first of many."""
+    return ", ".join(items) if len(items) < _MANY else f"{items[0]} and {len(items) - 1} others"
 
 
 def archive_status(root: str, *, catalog: str | None = None) -> dict[str, Any]:
