@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from stixflow import jobs
 from stixflow.archive import Partition
 from stixflow.archive.layout import day_key
+from stixflow.archive.marks import SEARCHED
 from stixflow.ephemeris import distance_au
 from stixflow.provenance import input_digest
 from stixflow.stages.run import Run, gathered
@@ -31,13 +32,13 @@ def find_flares(run: Run) -> None:
                 run.counts["flares"] += len(found.flares)
             run.counts["days_searched"] += len(some)
             searched = {str(job.partition_id): digests[job.partition_id] for job, _ in some}
-            catalog.mark_done(_STAGE, searched, run_id=run.run_id)
+            catalog.mark_done(SEARCHED, searched, run_id=run.run_id)
 
 
 def plan_days(run: Run) -> list[tuple[jobs.DetectJob, str]]:
     """Return the days that are to be searched, each with the digest of what its search depends on."""
     method, catalog = run.detector, run.archive.catalog
-    searched, measured = catalog.done(_STAGE), _distances(run)
+    searched, measured = catalog.done(SEARCHED), _distances(run)
     days = {day.key: day for day in catalog.partitions("ql_lightcurve")}
     monitored = {day.key: day for day in catalog.partitions("ql_background")} if method == "poisson" else {}
     todo = []

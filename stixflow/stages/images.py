@@ -10,6 +10,7 @@ import pandas as pd
 
 from stixflow import jobs
 from stixflow.archive import Archive, Partition
+from stixflow.archive.marks import IMAGED
 from stixflow.errors import NotFound, UsageError
 from stixflow.flares import BackgroundNeed, Candidates
 from stixflow.jobs.kept import kept_of
@@ -42,7 +43,7 @@ def plan_images(run: Run) -> list[tuple[jobs.ImageJob, str]]:
     made = catalog.images()
     kept = kept_of(run.archive.root, [image["path"] for image in made])
     lost = {image["flare_id"] for image in made if image["path"] not in kept}
-    imaged = {flare_id: digest for flare_id, digest in catalog.done(_STAGE).items() if flare_id not in lost}
+    imaged = {flare_id: digest for flare_id, digest in catalog.done(IMAGED).items() if flare_id not in lost}
     plan = _Plan(run.archive, run.store_id, run.methods or METHODS)
     planned = [(job, digest) for job, digest in map(plan.job, catalog.flares()) if job is not None]
     return [(job, digest) for job, digest in planned if imaged.get(job.flare_id) != digest]
@@ -103,7 +104,7 @@ def _forget_lost_flares(run: Run) -> None:
     lost = sorted({str(image["flare_id"]) for image in catalog.images() if image["flare_id"]} - shown)
     if lost:
         catalog.replace_images(dict.fromkeys(lost, ()), run_id=run.run_id)
-        catalog.mark_done(_STAGE, dict.fromkeys(lost, ""), run_id=run.run_id)
+        catalog.mark_done(IMAGED, dict.fromkeys(lost, ""), run_id=run.run_id)
 
 
 def _still_shown(
@@ -126,7 +127,7 @@ def _record(run: Run, made: Iterable[tuple[jobs.ImageJob, jobs.Imaged]], digests
     results = {job.flare_id: result for job, result in made}
     catalog.replace_images({name: result.images for name, result in results.items()}, run_id=run.run_id)
     catalog.locate_flares({name: result.location for name, result in results.items()})
-    catalog.mark_done(_STAGE, {name: digests[name] for name in results}, run_id=run.run_id)
+    catalog.mark_done(IMAGED, {name: digests[name] for name in results}, run_id=run.run_id)
     for name, result in results.items():
         run.counts["flares_imaged"] += bool(result.images)
         run.counts["images"] += len(result.images)

@@ -19,7 +19,6 @@ from stixflow.archive import Archive, list_releases, open_archive
 from stixflow.compute import Serial
 from stixflow.errors import ArchiveBusy, MissingFile, PublishConflict, UsageError
 from stixflow.stages import Science
-from stixflow.stages import reprocess as module
 from stixflow.stages.reprocess import (
     STAGES,
     Reprocessing,
@@ -250,7 +249,7 @@ def test_a_release_is_made_by_one_code_clock_and_detector(archive_copy: Path, mo
     reprocess(archive_copy)
     with pytest.raises(UsageError, match="begun with detector snip"):
         reprocess(archive_copy, science=Science(detector="poisson"))
-    monkeypatch.setattr(module, "code_version", lambda: "later")
+    monkeypatch.setattr("stixflow.stages.reprocess.building.code_version", lambda: "later")
     monkeypatch.setattr("stixflow.stages.cubes.code_version", lambda: "later")
     with pytest.raises(UsageError, match="begun with code"):
         reprocess(archive_copy)
@@ -287,7 +286,7 @@ def test_a_plan_warns_where_the_disc_is_too_small(archive_copy: Path, monkeypatc
     from stixflow.stages.estimate import format_plan
 
     assert "WARNING" not in format_plan(plan_reprocess(str(archive_copy), ALL))
-    monkeypatch.setattr("stixflow.stages.reprocess._free_bytes", lambda _: 100_000)
+    monkeypatch.setattr("stixflow.stages.reprocess.planning._free_bytes", lambda _: 100_000)
     assert "WARNING: the disc has room for 0.1 MB" in format_plan(plan_reprocess(str(archive_copy), ALL))
 
 
