@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stixflow.ephemeris.attitude import Observer
-from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S, R_SUN_M
+from stixflow.ephemeris.constants import (
+    AU_M,
+    LIGHT_SPEED_M_S,
+    MERIDIAN_DEG,
+    MERIDIAN_DEG_A_DAY,
+    R_SUN_M,
+    SOLAR_NODE,
+    SOLAR_POLE,
+)
 from stixflow.ephemeris.orbit import accuracy, orbit, tdb_seconds, times_of
 from stixflow.errors import NotFound
 from stixflow.time import to_utc
@@ -24,12 +32,6 @@ FloatArray = NDArray[np.float64]
 _STEP = np.timedelta64(600, "s")
 _J2000 = 2451545.0
 _DAY_S = 86400.0
-_POLE_RA, _POLE_DEC = np.deg2rad(286.13), np.deg2rad(63.87)
-_POLE = np.array([np.cos(_POLE_DEC) * np.cos(_POLE_RA), np.cos(_POLE_DEC) * np.sin(_POLE_RA), np.sin(_POLE_DEC)])
-"""North pole of the Sun, ICRS (IAU)."""
-_NODE = np.array([-np.sin(_POLE_RA), np.cos(_POLE_RA), 0.0])
-"""Where the equator of the Sun rises above that of ICRS: the prime meridian counts from there."""
-_MERIDIAN_DEG, _MERIDIAN_DEG_A_DAY = 84.176, 14.1844
 
 
 @lru_cache(maxsize=64)
@@ -43,7 +45,7 @@ def observer_keywords(observer: Observer, time: str) -> dict[str, Any]:
 
     days = float(tdb_seconds(times_of(time))) / _DAY_S
     earth = np.array(erfa.epv00(_J2000, days)[0]["p"].tolist()) * AU_M
-    stonyhurst = _frame(_POLE, earth)
+    stonyhurst = _frame(SOLAR_POLE, earth)
     seen = observer.distance_m * _direction(observer.hgln_deg, observer.hglt_deg)
     place = seen @ stonyhurst
     of_j2000, of_date = erfa.ecm06(_J2000, 0.0), erfa.ecm06(_J2000, days)
@@ -51,7 +53,7 @@ def observer_keywords(observer: Observer, time: str) -> dict[str, Any]:
     hee = _frame(np.array([0.0, 0.0, 1.0]), towards_earth, tilts=True) @ (of_date @ place)
     systems = {
         "HEE": hee,
-        "HCI": _frame(_POLE, np.cross(of_j2000[2], _POLE)) @ place,
+        "HCI": _frame(SOLAR_POLE, np.cross(of_j2000[2], SOLAR_POLE)) @ place,
         "HAE": of_j2000 @ place,
         "HEQ": seen,
         "GSE": np.array([np.linalg.norm(earth) - hee[0], -hee[1], hee[2]]),
@@ -86,9 +88,9 @@ def _direction(lon_deg: float, lat_deg: float) -> FloatArray:
 
 def _carrington_of(direction: FloatArray, days: float, distance_m: float) -> float:
     """Carrington longitude, degrees, of a direction from the Sun when light left the surface for an observer."""
-    from_node = np.rad2deg(np.arctan2(direction @ np.cross(_POLE, _NODE), direction @ _NODE))
+    from_node = np.rad2deg(np.arctan2(direction @ np.cross(SOLAR_POLE, SOLAR_NODE), direction @ SOLAR_NODE))
     left = days - (distance_m - R_SUN_M) / LIGHT_SPEED_M_S / _DAY_S
-    return float(from_node - _MERIDIAN_DEG - _MERIDIAN_DEG_A_DAY * left)
+    return float(from_node - MERIDIAN_DEG - MERIDIAN_DEG_A_DAY * left)
 
 
 def radial_velocity(observer: Observer, time: object) -> float | None:

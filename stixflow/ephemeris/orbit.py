@@ -17,7 +17,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stixflow.ephemeris.constants import AU_M, LIGHT_SPEED_M_S, R_SUN_M
+from stixflow.ephemeris.constants import (
+    AU_M,
+    LIGHT_SPEED_M_S,
+    MERIDIAN_DEG,
+    MERIDIAN_DEG_A_DAY,
+    R_SUN_M,
+    SOLAR_NODE,
+    SOLAR_POLE,
+)
 from stixflow.errors import NotFound, UsageError
 from stixflow.time import Utc, iso, to_utc
 
@@ -28,8 +36,6 @@ _UNIT_AU = 1e-7
 _J2000 = np.datetime64("2000-01-01T12:00:00", "ns")
 _TDB_MINUS_UTC = 69.184
 _OBLIQUITY = np.deg2rad(84381.448 / 3600)
-_POLE_RA, _POLE_DEC = np.deg2rad(286.13), np.deg2rad(63.87)
-_MERIDIAN_DEG = (84.176, 14.1844)
 _ABERRATION_DEG = 20.5 / 3600
 _PRECESSION_DEG_PER_DAY = 1.39697 / 36525
 
@@ -104,9 +110,7 @@ def earth(time: object) -> FloatArray:
 
 def solar_pole() -> FloatArray:
     """North pole of the Sun in the J2000 ecliptic (IAU)."""
-    return _to_ecliptic(
-        np.array([np.cos(_POLE_DEC) * np.cos(_POLE_RA), np.cos(_POLE_DEC) * np.sin(_POLE_RA), np.sin(_POLE_DEC)])
-    )
+    return _to_ecliptic(SOLAR_POLE)
 
 
 def heeq_axes(time: object) -> FloatArray:
@@ -131,10 +135,10 @@ def carrington_of_earth(time: object, distance_m: ArrayLike | None = None) -> Fl
     times = times_of(time)
     away = np.linalg.norm(earth(times), axis=-1) * AU_M if distance_m is None else np.asarray(distance_m)
     days = (tdb_seconds(times) - (away - R_SUN_M) / LIGHT_SPEED_M_S) / 86400.0
-    node = _to_ecliptic(np.array([-np.sin(_POLE_RA), np.cos(_POLE_RA), 0.0]))
+    node = _to_ecliptic(SOLAR_NODE)
     x = heeq_axes(times)[..., 0, :]
     from_node = np.rad2deg(np.arctan2(x @ np.cross(solar_pole(), node), x @ node))
-    return np.asarray((from_node - _MERIDIAN_DEG[0] - _MERIDIAN_DEG[1] * days) % 360.0)
+    return np.asarray((from_node - MERIDIAN_DEG - MERIDIAN_DEG_A_DAY * days) % 360.0)
 
 
 def accuracy(time: object) -> tuple[float, float]:
