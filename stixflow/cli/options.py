@@ -199,7 +199,7 @@ def check_pixel_source(options: argparse.Namespace, *, file_only: Sequence[str],
         raise UsageError(
             problem,
             expected="PIXELS.fits with its options, or --flare ID",
-            advice=f"see `{options.command} --help`",
+            advice=f"see `stixflow {options.command} --help`",
         )
 
 

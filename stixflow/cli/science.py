@@ -80,7 +80,7 @@ def _check_flares_options(options: argparse.Namespace) -> None:
     elif options.output and Path(options.output).suffix not in _LIST_ENDINGS:
         problem = f"{options.output} does not end with {', '.join(_LIST_ENDINGS)}"
     if problem:
-        raise UsageError(problem, expected="FILE..., or --archive", advice="see `flares --help`")
+        raise UsageError(problem, expected="FILE..., or --archive", advice="see `stixflow flares --help`")
 
 
 def _check_found_by(options: argparse.Namespace, table: Any) -> None:
@@ -153,7 +153,7 @@ def _image(options: argparse.Namespace) -> int:
 
 def _image_text(payload: Mapping[str, Any]) -> str:
     location, background = payload["location"], payload["background"]
-    lines = [f"{name:>16}: {location[name]}" for name in location]
+    lines = [f"{name:>16}: {_rounded(value)}" for name, value in location.items()]
     lines.append(f"{'background':>16}: {background['name'] or 'none'} ({background['reason'] or 'none given'})")
     lines += [
         f"{image['path']}  {image['net_counts']:.0f} of {image['counts']:.0f} counts, "
@@ -166,6 +166,15 @@ def _image_text(payload: Mapping[str, Any]) -> str:
         for one in payload["left_out"]
     ]
     return "\n".join(lines)
+
+
+def _rounded(value: Any) -> str:
+    """Write positions to a tenth of an arcsec, other numbers to three digits."""
+    if isinstance(value, list):
+        return ", ".join(f"{part:.1f}" for part in value)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return {None: "unknown", True: "yes", False: "no"}.get(value, str(value))
 
 
 def add_flares(commands: Any) -> None:
