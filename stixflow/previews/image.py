@@ -164,7 +164,7 @@ def image_figure(
     shown = [images] if isinstance(images, SkyImage) else list(images)
     if not shown:
         raise UsageError("there is no image to draw", expected="at least one", advice="give a SkyImage")
-    columns = min(len(shown), 3)
+    columns = 2 if len(shown) == 4 else min(len(shown), 3)
     rows = -(-len(shown) // columns)
     look = THEMES[theme]
     figure = new_figure(panel * columns, 0.9 * panel * rows + (0.3 if title else 0.0), look, layout="compressed")
