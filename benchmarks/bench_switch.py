@@ -89,7 +89,7 @@ def fill(catalog: Catalog, days: int, products: int, flares: int, images: int) -
     """Write rows of what readers see and of an open release of the same size."""
     begin_candidate(catalog, NAME, Scope(), made_by={"code": "2"})
     ids = days * products
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         for offset, release in ((0, PRESENT), (ids, NAME)):
             run = "old" if release == PRESENT else NAME
             rows = [_partition(offset + n + 1, n, products, run) for n in range(ids)]

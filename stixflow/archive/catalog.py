@@ -59,7 +59,7 @@ class Catalog(Runs, Inputs, Findings):
     """
 
     def __init__(self, url: str, *, release: str | None = None) -> None:
-        self._engine = open_database(url)
+        self.engine = open_database(url)
         self.release = release
         if release is not None:
             self._check_release(release)
@@ -68,15 +68,15 @@ class Catalog(Runs, Inputs, Findings):
     @property
     def url(self) -> str:
         """Where its database is, without a password: for people, not for opening it again."""
-        return masked(self._engine.url.render_as_string(hide_password=True))
+        return masked(self.engine.url.render_as_string(hide_password=True))
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def together(self) -> AbstractContextManager[None]:
         """Make what is written in a ``with`` block one transaction: see `transactions.together`."""
-        return together(self._engine)
+        return together(self.engine)
 
     def stage(self, partition: Partition) -> int:
         """Record a written store that readers do not see yet, and return its id; the same store again keeps its id."""
@@ -159,7 +159,7 @@ class Catalog(Runs, Inputs, Findings):
 
     def fail(self, partition_id: int) -> None:
         """Mark a staged partition as not to be published."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             if read_partition(connection, partition_id).state != "staged":
                 raise UsageError(f"partition {partition_id} is not staged", advice="roll back what is published")
             set_values(connection, [partition_id], state="failed")
@@ -168,7 +168,7 @@ class Catalog(Runs, Inputs, Findings):
         """Show again what the current partition has replaced, and return it."""
         if self.release is not None:
             raise UsageError("a release is not rolled back by partitions", advice="see `stixflow release rollback`")
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             now = current(connection, product, key)
             if now.replaces is None:
                 raise NotFound(
@@ -188,7 +188,7 @@ class Catalog(Runs, Inputs, Findings):
 
     def partition(self, partition_id: int) -> Partition:
         """Return one partition, whatever its state."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return read_partition(connection, partition_id)
 
     def current(self, product: str, key: str) -> Partition | None:
@@ -221,7 +221,7 @@ class Catalog(Runs, Inputs, Findings):
 
     def current_of(self, keys: Iterable[Key]) -> dict[Key, Partition]:
         """Return the partitions that readers see of some products and keys; of one that has none, nothing."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             found = pointers(connection, keys, self.release)
             known = read_partitions(connection, found.values())
         return {key: known[partition_id] for key, partition_id in found.items()}

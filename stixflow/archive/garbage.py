@@ -62,7 +62,7 @@ def collect(archive: Archive, *, grace_days: float = 7.0, dry_run: bool = False)
     """
     if not grace_days >= 0:
         raise UsageError(f"a grace time of {grace_days} days", expected="0 or more", advice="correct it")
-    engine = archive.catalog._engine
+    engine = archive.catalog.engine
     found = _found(archive.root) - _pointed_to(engine)
     known = {path: since for path, since in _marks(engine).items() if path in found}
     now = tables.now_ns()
@@ -131,7 +131,7 @@ def _write_marks(engine: sa.Engine, since: dict[str, int]) -> None:
 
 def _remove(archive: Archive, due: Sequence[str]) -> Iterator[str]:
     for first in range(0, len(due), _REMOVED_AT_ONCE):
-        with writing(archive.catalog._engine) as connection:
+        with writing(archive.catalog.engine) as connection:
             if active_runs(connection):
                 return
             kept = _pointed_to(connection)

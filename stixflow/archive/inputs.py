@@ -54,7 +54,7 @@ class Inputs(Database):
             )
         check_path(entry.path or "none")
         values = columns(entry) | {"attrs": to_json(entry.attrs), "run_id": run_id, "ingested": tables.now_ns()}
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             known = sa.select(tables.file.c.digest).where(tables.file.c.digest == entry.digest)
             if connection.execute(known).first():
                 return False
@@ -81,7 +81,7 @@ class Inputs(Database):
 
     def quarantine(self, quarantined: Iterable[Quarantined], *, run_id: str) -> None:
         """Record bytes that could not be used."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             _add_quarantined(connection, quarantined, run_id)
 
     def quarantined(self, run_id: str | None = None) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ Value = TypeVar("Value")
 class Database:
     """A database and what is shown of it; each part of the catalog adds what can be done with some of its tables."""
 
-    _engine: sa.Engine
+    engine: sa.Engine
+    """The database, for the parts of the archive that have tables of their own."""
     release: str | None
     _shown: Any
     """In place of the table `current`: the pointers that readers see."""
@@ -34,13 +35,13 @@ class Database:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         """Open a transaction that may write what is shown; that of a release only while it is open."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             if self.release is not None:
                 reopen(connection, self.release)
             yield connection
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
 

@@ -24,7 +24,7 @@ class Runs(Database):
         """Record that a command has started, and mark as ``dead`` the runs that have ended without saying so."""
         now = tables.now_ns()
         values = {"run_id": run_id, "command": command, "code_version": code_version, "started": now, "seen": now}
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             _bury(connection, now)
             connection.execute(tables.run.insert().values(**values, **this_process(), state="running", summary="{}"))
 
@@ -51,14 +51,14 @@ class Runs(Database):
         """Record that a run goes on, also if it was taken for dead."""
         table = tables.run
         mine = sa.and_(table.c.run_id == run_id, table.c.state.in_(("running", "dead")))
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             connection.execute(table.update().where(mine).values(state="running", seen=tables.now_ns(), finished=None))
 
     def finish_run(self, run_id: str, *, state: str = "done", summary: Mapping[str, object] | None = None) -> None:
         """Record how a run ended: ``done`` or ``failed``, and its totals."""
         _check_choice("state", state, ("done", "failed"))
         change = tables.run.update().where(tables.run.c.run_id == run_id)
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             done = connection.execute(
                 change.values(state=state, finished=tables.now_ns(), summary=to_json(summary or {}))
             )

@@ -39,7 +39,7 @@ def take_turn(catalog: Catalog, *, wait_seconds: float = 0.0, release: str = "")
     ArchiveBusy
         If somebody else has it all that time.
     """
-    engine = catalog._engine
+    engine = catalog.engine
     lock = (_postgres_lock if engine.dialect.name == "postgresql" else _file_lock)(engine, release)
     what = f"builds the release {release} now" if release else "builds and publishes in this archive"
     deadline = time.monotonic() + wait_seconds

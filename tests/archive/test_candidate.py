@@ -95,7 +95,7 @@ def begin(archive: Archive, scope: Scope | None = None, name: str = NAME) -> Arc
     """Open a release and return the door to it."""
     begin_candidate(archive.catalog, name, scope or Scope(), made_by=CODE)
     take_over(archive.catalog, name)
-    url = archive.catalog._engine.url.render_as_string(hide_password=False)
+    url = archive.catalog.engine.url.render_as_string(hide_password=False)
     return open_archive(archive.root, name, catalog=url)
 
 

@@ -425,7 +425,7 @@ def test_two_processes_write_at_once_and_none_is_lost(url: str) -> None:
     assert states.count("published") == 1
     assert states.count("superseded") == counts[:, 0].sum() - 1
     assert states.count("staged") == counts[:, 1].sum()
-    with catalog._engine.connect() as connection:
+    with catalog.engine.connect() as connection:
         assert connection.execute(sa.select(tables.current.c.revision)).scalar() == counts[:, 0].sum()
     catalog.close()
 
@@ -435,7 +435,7 @@ def test_a_writer_waits_for_its_turn(url: str) -> None:
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with writing(first._engine):
+        with writing(first.engine):
             holding.set()
             done.wait(0.3)
 

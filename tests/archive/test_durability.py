@@ -49,16 +49,16 @@ def test_the_look_sees_what_is_not_synced(delivery: Path, tmp_path: Path) -> Non
 
 def test_commits_survive_too(tmp_path: Path, postgres_url: str) -> None:
     catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
     catalog.close()
     catalog = Catalog(postgres_url)
-    with catalog._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with catalog.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         name = connection.execute(sa.text("SELECT current_database()")).scalar()
         connection.execute(sa.text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
     catalog.close()
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         assert connection.execute(sa.text("SHOW synchronous_commit")).scalar() == "on"
-    with reading(catalog._engine) as connection:
+    with reading(catalog.engine) as connection:
         assert connection.execute(sa.text("SHOW synchronous_commit")).scalar() == "off"
     catalog.close()

@@ -98,7 +98,7 @@ def test_a_catalog_that_stays_locked_is_told(archive: Archive, monkeypatch: pyte
     monkeypatch.setattr("stixflow.archive.transactions._BUSY_MS", 50)
     url = f"sqlite:///{archive.root}/catalog.sqlite"
     other, mine = Catalog(url), Catalog(url)
-    with writing(other._engine), pytest.raises(StoreError, match="does not answer: database is locked"):
+    with writing(other.engine), pytest.raises(StoreError, match="does not answer: database is locked"):
         mine.begin_run("R2", "process", code_version="1")
     mine.begin_run("R2", "process", code_version="1")
     assert [row["run_id"] for row in mine.runs()] == ["R2"]

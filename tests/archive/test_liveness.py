@@ -51,7 +51,7 @@ def state_of(catalog: Catalog) -> str:
 
 
 def change(catalog: Catalog, **values: object) -> None:
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         connection.execute(tables.run.update().values(**values))
 
 
@@ -64,9 +64,9 @@ def test_a_run_of_this_machine_lives_as_long_as_its_process(url: str) -> None:
     while state_of(catalog) != "dead":  # at once: also before its parent has asked for it
         time.sleep(0.01)
     os.waitpid(child, 0)
-    assert runs.active_runs(catalog._engine) == []
+    assert runs.active_runs(catalog.engine) == []
     catalog.begin_run("R2", "process", code_version="1")
-    with reading(catalog._engine) as connection:
+    with reading(catalog.engine) as connection:
         kept = connection.execute(sa.select(tables.run.c.run_id, tables.run.c.state, tables.run.c.finished))
         assert sorted(tuple(row) for row in kept) == [("R1", "dead", row["seen"].astype(int)), ("R2", "running", None)]
     catalog.close()
@@ -90,7 +90,7 @@ def test_a_run_of_another_machine_lives_while_it_says_so(catalog: Catalog, monke
     assert state_of(catalog) == "running"
     monkeypatch.setattr(tables, "now_ns", lambda: now + 2 * SILENCE_NS)
     assert state_of(catalog) == "dead"
-    assert runs.active_runs(catalog._engine) == []
+    assert runs.active_runs(catalog.engine) == []
 
 
 def test_a_run_that_was_taken_for_dead_may_come_back(catalog: Catalog) -> None:
@@ -98,9 +98,9 @@ def test_a_run_that_was_taken_for_dead_may_come_back(catalog: Catalog) -> None:
     change(catalog, process="boot-of-another/pid:[1] 5", seen=tables.now_ns() - 2 * SILENCE_NS)
     catalog.begin_run("R2", "process", code_version="1")
     catalog.finish_run("R2")
-    assert runs.active_runs(catalog._engine) == []
+    assert runs.active_runs(catalog.engine) == []
     catalog.see_run("R1")
-    assert runs.active_runs(catalog._engine) == ["R1"]
+    assert runs.active_runs(catalog.engine) == ["R1"]
     catalog.finish_run("R1")
     catalog.see_run("R1")
     assert {row["state"] for row in catalog.runs()} == {"done"}

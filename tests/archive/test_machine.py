@@ -175,7 +175,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     @rule(who=_WHO, killed=st.booleans())
     def end_run(self, who: int, killed: bool) -> None:
         if killed:
-            engine = self.writers[who].catalog._engine
+            engine = self.writers[who].catalog.engine
             with writing(engine) as connection:
                 mine = tables.run.c.run_id == self.running
                 connection.execute(tables.run.update().where(mine).values(process="gone 1", seen=0))
@@ -225,7 +225,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     @invariant()
     def one_pointer_a_day(self) -> None:
         if hasattr(self, "writers"):
-            with reading(self.writers[0].catalog._engine) as connection:
+            with reading(self.writers[0].catalog.engine) as connection:
                 states = connection.execute(
                     sa.select(tables.partition.c.key).where(tables.partition.c.state == "published")
                 ).scalars()

@@ -39,7 +39,7 @@ def test_an_old_schema_is_brought_up_to_date(version: int, url: str) -> None:
     catalog.begin_run("R2", "process", code_version="2")
     catalog.publish(item.id)
     assert create_release(catalog, "2026.1", code_version="1")["partitions"] == 1
-    with reading(catalog._engine) as connection:
+    with reading(catalog.engine) as connection:
         assert connection.execute(migrations._VERSION).scalar() == str(migrations.SCHEMA_VERSION)
         found = sa.inspect(connection)
         for table in tables.metadata.sorted_tables:

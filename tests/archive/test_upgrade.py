@@ -128,7 +128,7 @@ def add_of_model(archive: Archive, variables: dict[str, Variable], number: int, 
         patch.object(encoding, "PRODUCTS", models),
     ):
         made = add(archive, [cube], day, f"V{version}")
-    with writing(archive.catalog._engine) as connection:
+    with writing(archive.catalog.engine) as connection:
         mine = tables.partition.c.id == made.id
         connection.execute(tables.partition.update().where(mine).values(data_model_version=version))
 
@@ -172,7 +172,7 @@ def test_other_axes_of_one_data_model_are_told(archive: Archive) -> None:
     add(archive, [other], DAYS[1])
     with pytest.raises(UsageError, match="energy bins of ql_lightcurve change"):
         archive.lightcurves(DAYS[0], DAYS[2])
-    with writing(archive.catalog._engine) as connection:
+    with writing(archive.catalog.engine) as connection:
         connection.execute(tables.partition.update().where(tables.partition.c.id == 2).values(data_model_version=2))
     # The stores themselves say one model: nothing is joined on the word of the catalog alone.
     with pytest.raises(SchemaError, match="energy_high"):

@@ -38,7 +38,7 @@ def begin_candidate(
         detector and `restart` is not given.
     """
     check_release_name(name)
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         row = known_release(connection, name)
         plan = CandidatePlan(scope, dict(made_by))
         if row is None:
@@ -83,12 +83,12 @@ def _check_same(name: str, row: Mapping[str, Any], plan: CandidatePlan, *, resta
 
 def candidate_plan(catalog: Catalog, name: str) -> CandidatePlan:
     """Return what an open release is to be."""
-    with reading(catalog._engine) as connection:
+    with reading(catalog.engine) as connection:
         return read_plan(find_release(connection, name))
 
 
 def mark_validated(catalog: Catalog, name: str, report: Mapping[str, Any], *, passed: bool) -> None:
     """Keep the report of a validation with an open release, and whether it may be switched to."""
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         check_state(name, find_release(connection, name)["state"], ("open", "validated"))
         change_release(connection, name, state="validated" if passed else "open", report=to_json(report))

@@ -27,7 +27,7 @@ def create_release(catalog: Catalog, name: str, *, note: str = "", code_version:
         If nothing is published.
     """
     check_release_name(name)
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         if known_release(connection, name):
             raise UsageError(
                 f"the release {name} exists", expected="a new name: releases never change", advice="choose another"
@@ -47,7 +47,7 @@ def list_releases(catalog: Catalog) -> list[dict[str, Any]]:
         .group_by(*table.c)
         .order_by(table.c.created.desc(), table.c.name.desc())
     )
-    with reading(catalog._engine) as connection:
+    with reading(catalog.engine) as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
     return [_read_release(row) for row in rows]
 
@@ -65,7 +65,7 @@ def drop_release(catalog: Catalog, name: str, *, force: bool = False) -> dict[st
     UsageError
         If it is final, unless `force` is given: analysts may have named it in papers.
     """
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         state = find_release(connection, name)["state"]
         if state == "final" and not force:
             raise UsageError(

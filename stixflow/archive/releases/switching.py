@@ -58,7 +58,7 @@ def switch(catalog: Catalog, name: str, *, nothing_inside: Sequence[tuple[str, s
     UsageError
         If it is not validated.
     """
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         row = find_release(connection, name)
         check_state(name, row["state"], ("validated", "final"))
         if row["switched"] is not None:
@@ -165,7 +165,7 @@ def switch_back(catalog: Catalog, name: str) -> Switched:
     NotFound
         If what readers saw before was dropped.
     """
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         row = find_release(connection, name)
         if row["switched"] is None:
             raise UsageError(

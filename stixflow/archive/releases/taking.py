@@ -24,7 +24,7 @@ def take_over(catalog: Catalog, name: str) -> int:
     Taken over are the partitions outside its scope and those whose packets the archive does not have, with the
     flares and images found in them.
     """
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         row = find_release(connection, name)
         check_state(name, row["state"], ("open", "validated"))
         plan = read_plan(row)
@@ -41,7 +41,7 @@ def take_over(catalog: Catalog, name: str) -> int:
 def adopt(catalog: Catalog, name: str, partition_ids: Sequence[int]) -> None:
     """Point an open release to partitions that readers see, which are what it would build itself."""
     table = tables.partition
-    with writing(catalog._engine) as connection:
+    with writing(catalog.engine) as connection:
         check_state(name, find_release(connection, name)["state"], ("open", "validated"))
         for ids in chunks(partition_ids):
             mine = tables.release_partition
