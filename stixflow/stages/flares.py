@@ -10,11 +10,11 @@ from stixflow.archive import Partition
 from stixflow.archive.layout import day_key
 from stixflow.archive.marks import SEARCHED
 from stixflow.ephemeris import distance_au
+from stixflow.ephemeris.constants import AU_M
 from stixflow.provenance import input_digest
 from stixflow.stages.run import Run, gathered
 from stixflow.time import TimeRange
 
-AU_M = 149_597_870_700.0
 _STAGE = "flares"
 _DETECTOR = 2
 """Raised when the detector finds other flares in the same data, so that all days are searched again."""

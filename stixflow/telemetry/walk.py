@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,37 +111,25 @@ class Walk:
             rows = _Piece(first + np.arange(packet.size), 0, [cursor], {})
             self.found[repeat.scope.level].append(rows)
             return cursor + count * size
-        return self._items(repeat.scope, packet, cursor, count, first)
+        return self._items(_Groups(repeat.scope, packet, cursor.copy(), count, first))
 
-    def _items(
-        self,
-        scope: Scope,
-        packet: NDArray[np.intp],
-        cursor: NDArray[np.int64],
-        count: NDArray[np.int64],
-        first: int,
-    ) -> NDArray[np.int64]:
-        cursor = cursor.copy()
+    def _items(self, groups: _Groups) -> NDArray[np.int64]:
+        """Walk all items of the groups; return where each group ends."""
+        scope, packet, cursor, count, first = groups
         rest = np.arange(count.size)
         if len(scope.parts) == 2 and scope.repeats and scope.repeats[0].scope.is_fixed:
-            equal = self._equal_items(scope, packet, cursor, count, first)
+            equal = self._equal_items(groups)
             rest = np.flatnonzero(~equal)
-            rest = self._chain_items(scope, packet, cursor, count, first, rest)
+            rest = self._chain_items(groups, rest)
         for item in range(int(count[rest].max(initial=0))):
             active = rest[count[rest] > item]
             active = active[~self.bad[packet[active]]] if self.reasons else active
             cursor[active] = self._rows(scope, packet[active], cursor[active], first + active, item)
         return cursor
 
-    def _equal_items(
-        self,
-        scope: Scope,
-        packet: NDArray[np.intp],
-        cursor: NDArray[np.int64],
-        count: NDArray[np.int64],
-        first: int,
-    ) -> NDArray[np.bool_]:
-        """Walk at once the groups whose items turn out to be all as long as the first; advance `cursor` of those."""
+    def _equal_items(self, groups: _Groups) -> NDArray[np.bool_]:
+        """Walk at once the groups whose items turn out to be all as long as the first; advance the cursor of those."""
+        scope, packet, cursor, count, first = groups
         block, (repeat,) = scope.blocks[0], scope.repeats
         rows = np.flatnonzero(count > 0)
         number = self._count(scope, repeat.count, [cursor[rows]])
@@ -164,20 +153,13 @@ class Walk:
         done[rows] = True
         return np.asarray(done)
 
-    def _chain_items(
-        self,
-        scope: Scope,
-        packet: NDArray[np.intp],
-        cursor: NDArray[np.int64],
-        count: NDArray[np.int64],
-        first: int,
-        rows: NDArray[np.intp],
-    ) -> NDArray[np.intp]:
-        """Follow items of any length from one to the next, in all groups `rows` at once; advance their `cursor`.
+    def _chain_items(self, groups: _Groups, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Follow items of any length from one to the next, in all groups `rows` at once; advance their cursor.
 
         The groups stand in order of their number of items, so that those that go on are always the first ones. Returns
         the groups that do not fit into their packet, untouched.
         """
+        scope, packet, cursor, count, first = groups
         number = count[rows]
         begin = starts_of(number)
         order = np.argsort(-number, kind="stable")
@@ -193,7 +175,7 @@ class Walk:
         over = at > self.end[packet[rows[order]]]
         if over.any():
             fitting = np.sort(rows[order[~over]])
-            self._chain_items(scope, packet, cursor, count, first, fitting)
+            self._chain_items(groups, fitting)
             return rows[order[over]]
         cursor[rows[order]] = at
         item = positions_in(number)
@@ -265,6 +247,20 @@ class Walk:
             if TAIL in counts and name == ROOT:
                 level = replace(level, columns={**level.columns, TAIL: counts[TAIL]})
             yield name, level
+
+
+class _Groups(NamedTuple):
+    """One group of items in each of some packets."""
+
+    scope: Scope
+    """What one item holds."""
+    packet: NDArray[np.intp]
+    cursor: NDArray[np.int64]
+    """Where each goes on; advanced as items are walked."""
+    number: NDArray[np.int64]
+    """Items of each."""
+    first: int
+    """Row of the first of the rows above, one a group, that count the items."""
 
 
 def _too_many(name: str, count: NDArray[np.int64], room: NDArray[np.int64]) -> list[tuple[str, str]]:
