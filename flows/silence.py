@@ -6,6 +6,7 @@ of the Prefect server waits for them.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events import EventTrigger, Posture, ResourceSpecification
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
 from flows.notify import tell, told_of
@@ -28,6 +30,7 @@ _TAG = "stixflow"
 _TOLD = "told"
 _TOLD_DAYS = 30.0
 _USUAL_HEARTBEAT_S = 180
+_log = logging.getLogger("stixflow.flows")
 
 
 def silence_seconds() -> float:
@@ -38,15 +41,19 @@ def silence_seconds() -> float:
 def watch_for_silence() -> None:
     """Have the server mark silent flow runs as crashed, which also gives back their concurrency slots.
 
-    The automation is made, or brought up to date where there is one; one that somebody has switched off stays off.
+    The automation is made, or brought up to date where there is one; one that somebody has switched off stays off. A
+    server that takes none keeps nothing from running.
     """
     wanted = _automation(silence_seconds())
-    with get_client(sync_client=True) as client:
-        found = client.read_automations_by_name(AUTOMATION)
-        if found:
-            client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
-        else:
-            client.create_automation(wanted)
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_automations_by_name(AUTOMATION)
+            if found:
+                client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
+            else:
+                client.create_automation(wanted)
+    except PrefectHTTPStatusError as error:
+        _log.warning("flow runs that go silent will stay Running, the server takes no automation: %s", error)
 
 
 def _automation(seconds: float) -> AutomationCore:

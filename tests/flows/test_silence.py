@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,3 +92,47 @@ def test_a_killed_worker_leaves_no_run_that_goes_on_for_ever(
             assert _state(server, run)["type"] == "COMPLETED"
     (message,) = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert (message["flow"], message["flow_run_id"], message["state"]) == ("daily", lost, "Crashed")
+
+
+@pytest.mark.flow
+@pytest.mark.usefixtures("client")
+def test_the_automation_is_one_and_what_somebody_changed_stays(prefect_on_postgres: Server) -> None:
+    from flows.silence import AUTOMATION, watch_for_silence
+
+    def found() -> list[dict[str, Any]]:
+        return [one for one in prefect_on_postgres.ask("automations/filter", {}) if one["name"] == AUTOMATION]
+
+    watch_for_silence()
+    (made,) = found()
+    assert made["enabled"]
+    assert made["trigger"]["within"] == 540.0, "three of the heartbeats that Prefect sends by itself"
+    _switch(prefect_on_postgres, made["id"], on=False)
+    watch_for_silence()
+    assert [(one["id"], one["enabled"]) for one in found()] == [(made["id"], False)]
+    _switch(prefect_on_postgres, made["id"], on=True)
+
+
+def _switch(server: Server, automation: str, *, on: bool) -> None:
+    asked = urllib.request.Request(
+        f"{server.api}/automations/{automation}", json.dumps({"enabled": on}).encode(),
+        {"Content-Type": "application/json"}, method="PATCH",
+    )  # fmt: skip
+    urllib.request.urlopen(asked, timeout=60).close()
+
+
+@pytest.mark.usefixtures("client")
+def test_a_server_without_automations_keeps_nothing_from_running(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    from flows import silence
+
+    def refuse(**_: object) -> None:
+        asked = httpx.Request("POST", "http://prefect/api/automations")
+        raise PrefectHTTPStatusError("403", request=asked, response=httpx.Response(403, request=asked))
+
+    monkeypatch.setattr(silence, "get_client", refuse)
+    silence.watch_for_silence()
+    assert "will stay Running" in caplog.text
