@@ -80,9 +80,9 @@ def run(folder: Path, days: int, few: int, catalog: Path, size: Size) -> dict[st
     with open_cluster(1) as pool:
         rows = mission.measure_days(deliveries, folder / "one-by-one", pool)
     together = [
-        mission.measure_together(deliveries[:few], folder / f"together-{n}-{again}", n)
-        for again in range(2)
-        for n in (1, 2)
+        mission.measure_together(deliveries[:few], Path(tempfile.mkdtemp(dir=folder)), workers, cores)
+        for _ in range(2)
+        for workers, cores in ((1, 1), (1, 2), (2, 2))
     ]
     ceiling = mission.measure_ceiling(deliveries[:few], folder)
     writes = None if catalog.exists() else fill(catalog, size)

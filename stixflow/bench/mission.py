@@ -7,11 +7,13 @@ coordinator as so much for each row it writes, and its planning is measured on a
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -107,13 +109,30 @@ def process(paths: Sequence[Path], root: Path, pool: Pool) -> tuple[dict[str, An
     return report, time.perf_counter() - started
 
 
-def measure_together(deliveries: Sequence[Delivery], root: Path, workers: int) -> dict[str, Any]:
-    """Process all days in one run on so many workers, after two days in which each of them imports."""
-    with open_cluster(workers) as pool:
+def measure_together(deliveries: Sequence[Delivery], root: Path, workers: int, cores: int) -> dict[str, Any]:
+    """Process all days in one run on so many workers, after two days in which each of them imports.
+
+    Workers, scheduler and coordinator share so many cores, where the system can confine them (Linux).
+    """
+    with _confined(cores), open_cluster(workers) as pool:
         warm, others = deliveries[:_WARM], deliveries[_WARM:]
         process(_paths(warm), root, pool)
         report, wall = process(_paths(others), root, pool)
-    return {"workers": workers, "days": len(others), "wall_seconds": wall} | _counted(report)
+    return {"workers": workers, "cores": cores, "days": len(others), "wall_seconds": wall} | _counted(report)
+
+
+@contextmanager
+def _confined(cores: int) -> Iterator[None]:
+    """Let this thread, and what it starts, run on the first so many of its cores for a ``with`` block."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _paths(deliveries: Sequence[Delivery]) -> list[Path]:
@@ -260,13 +279,15 @@ def put_together(
     scale = WHOLE.days / catalog_days
     planning = scale * sum(row["seconds"] for row in questions if row["what"].startswith("plan "))
     serial = SerialPart(planning, _per_entry([*rows, *together]), WHOLE.entries)
-    gain = _fastest(together, 1) / _fastest(together, 2)
+    one_worker, two_workers = _fastest(together, 1, 2), _fastest(together, 2, 2)
+    gain = one_worker / two_workers
     workers = np.percentile(model.seconds(WHOLE), _LEVELS)
     return {
         "days": list(rows),
         "together": [dict(row) for row in together],
         "ceiling": None if ceiling is None else dict(ceiling),
         "gain_of_two_workers": gain,
+        "gain_of_two_cores": _fastest(together, 1, 1) / two_workers,
         "share_of_ceiling": None if ceiling is None else gain / ceiling["ceiling"],
         "questions": [dict(row) for row in questions],
         "catalog_days": catalog_days,
@@ -280,8 +301,9 @@ def put_together(
     }  # fmt: skip
 
 
-def _fastest(together: Sequence[Mapping[str, Any]], workers: int) -> float:
-    return min(float(row["wall_seconds"]) for row in together if row["workers"] == workers)
+def _fastest(together: Sequence[Mapping[str, Any]], workers: int, cores: int) -> float:
+    found = [row for row in together if (row["workers"], row["cores"]) == (workers, cores)]
+    return min(float(row["wall_seconds"]) for row in found)
 
 
 def _per_entry(runs: Sequence[Mapping[str, Any]]) -> float:
@@ -313,7 +335,8 @@ def format_mission(found: Mapping[str, Any]) -> str:
     lines += [
         f"  scatter of a day about the fit {100 * model['residual']:.0f} %, {len(found['days'])} days",
         f"an average day from telemetry to cubes and flare list: {found['day_without_images_s']:.2f} s",
-        f"two workers: {found['gain_of_two_workers']:.2f} times one"
+        f"two workers on two cores: {found['gain_of_two_workers']:.2f} times one worker there, "
+        f"{found['gain_of_two_cores']:.2f} times one on one core"
         + _ceiling(found["ceiling"]),
         f"memory of a worker: at most {memory['peak_bytes'] / 1e9:.2f} GB; over {len(found['days'])} days "
         f"{100 * memory['growth']:+.1f} % beside what their sizes explain",
