@@ -62,7 +62,7 @@ def _process_flow(catalog: str | None) -> Any:
         with (
             compute.open_engine(**engine) as pool,
             stages.open_run(
-                archive, pool=pool, catalog=catalog, progress=progress, command="process", science=science
+                archive, pool=pool, catalog=catalog, progress=progress, command="stixflow process", science=science
             ) as run,
         ):
             for name, stage in stages.bind(run, [Path(path) for path in paths]).items():

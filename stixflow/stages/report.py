@@ -130,7 +130,7 @@ def format_status(status: Mapping[str, Any]) -> str:
     if status["lost"]:
         lines.append(f"  LOST {_some(status['lost'])}: `stixflow process` builds them again")
     lines += [
-        f"  run {run['run_id']} {run['state']:8s} {run['command']}  {run['started']}{_who(run)}"
+        f"  run {run['run_id']} {run['state']:8s} {run['command']}  {_second(run['started'])}{_who(run)}"
         for run in status["runs"]
     ]
     return "\n".join(lines)
@@ -140,7 +140,11 @@ def _who(run: Mapping[str, Any]) -> str:
     """Tell of a run that has not ended by itself who ran it, and when it was last seen."""
     if run["state"] not in ("running", "dead") or run["pid"] is None:
         return ""
-    return f"  process {run['pid']} on {run['host']}, last seen {run['seen']}"
+    return f"  process {run['pid']} on {run['host']}, last seen {_second(run['seen'])}"
+
+
+def _second(time: object) -> str:
+    return str(time)[:19]
 
 
 def _some(texts: Sequence[str]) -> str:

@@ -57,7 +57,7 @@ def test_the_flow_gives_what_the_serial_run_gives(delivery: Path, processed: Pat
     assert set(report["seconds"]) == set(STAGES)
     assert_same(root, processed)
     (run,) = open_archive(root).catalog.runs()
-    assert (run["command"], run["state"]) == ("process", "done")
+    assert (run["command"], run["state"]) == ("stixflow process", "done")
     (database,) = (root / "prefect").glob("prefect.db")
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         flows = connection.execute("select state_type from flow_run").fetchall()
