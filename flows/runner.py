@@ -19,6 +19,7 @@ from prefect.states import Crashed
 
 from flows.deployments import Deployment, Site, build
 from flows.notify import tell, told_of
+from flows.silence import MESSAGE as SILENT
 from flows.silence import watch_for_silence
 from stixflow.settings import load_settings
 
@@ -78,7 +79,7 @@ async def recover(deployments: Mapping[UUID, str], *, before: datetime) -> dict[
     How many runs were marked crashed, how many were missed, how many were started now.
     """
     dead = await _runs(deployments, _GOING)
-    stopped = [run for run in await _last_runs(deployments) if run.state and run.state.message == _STOPPED]
+    stopped = [run for run in await _last_runs(deployments) if run.state and run.state.message in (_STOPPED, SILENT)]
     late = [run for run in await _runs(deployments, (StateType.SCHEDULED,)) if _is_due(run, before)]
     async with get_client() as client:
         for run in dead:

@@ -71,3 +71,26 @@ def test_what_was_cut_missed_or_stopped_is_made_good_once(
     assert (message["flow"], message["state"], message["archive"]) == ("daily", "Crashed", "/archive")
     # What it has started itself was not missed.
     assert second == {"crashed": 0, "missed": 0, "started": 0}
+
+
+def test_what_the_server_has_marked_before_the_runner_was_back_is_started_again(prefect_on_postgres: Server) -> None:
+    from prefect import get_client
+    from prefect.states import Crashed, Running, Scheduled
+
+    from flows.deployments import DEPLOYMENTS, Site, build
+    from flows.runner import recover
+    from flows.silence import MESSAGE
+
+    async def story() -> tuple[Any, dict[str, int]]:
+        one = next(one for one in DEPLOYMENTS if one.flow == "images")
+        site = Site("/archive", schedules={"images": "off"}, name="silent")
+        deployment = await (await asyncio.to_thread(build, one, site)).aapply()
+        async with get_client() as client:
+            run = await client.create_flow_run_from_deployment(deployment, name="silent", state=Scheduled())
+            for state in (Running(), Crashed(message=MESSAGE)):
+                await client.set_flow_run_state(run.id, state, force=True)
+        return deployment, await recover({deployment: "images"}, before=datetime.now(UTC))
+
+    deployment, done = asyncio.run(story())
+    assert done == {"crashed": 0, "missed": 0, "started": 1}
+    assert sorted(_runs(prefect_on_postgres, deployment).values()) == ["CRASHED", "SCHEDULED"]
