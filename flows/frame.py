@@ -157,9 +157,17 @@ def conclude(name: str, report: Mapping[str, Any], *, nothing: str = "nothing to
         text = f"{len(failed)} failed, the first: {first['stage']}: {first['item']}: {first['error']}"
         error = SomeFailed(text)
         error.report = dict(report)
+        logging.getLogger("prefect.flow_runs").addFilter(_without_trace_of_failed)
         return Failed(message=text, data=error)
     done = ", ".join(f"{count} {what}" for what, count in report.get("counts", {}).items() if count)
     return Completed(message=done or nothing, data=dict(report))
+
+
+def _without_trace_of_failed(record: logging.LogRecord) -> bool:
+    """Let items that failed be one line of the log: where in Prefect that was raised tells nobody anything."""
+    if record.exc_info and isinstance(record.exc_info[1], SomeFailed):
+        record.msg, record.args, record.exc_info = str(record.exc_info[1]), (), None
+    return True
 
 
 def is_transport(error: BaseException | None) -> bool:

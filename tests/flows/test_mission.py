@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -280,6 +281,17 @@ def test_a_long_report_is_cut_with_its_failures_first() -> None:
     assert rows[0] == {"what": "FAILED", "item": "images: x", "value": "no room"}
     assert len(rows) == 200
     assert rows[-1]["item"] == "802 more"
+
+
+def test_failed_items_are_one_line_of_the_log() -> None:
+    from flows import frame
+
+    lines = []
+    for error in (frame.SomeFailed("1 failed, the first: images: flare 1: no room"), ValueError("no number")):
+        record = logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 1, "unexpected", (), (None, error, None))
+        assert frame._without_trace_of_failed(record)
+        lines.append((record.getMessage(), bool(record.exc_info)))
+    assert lines == [("1 failed, the first: images: flare 1: no room.", False), ("unexpected", True)]
 
 
 def test_days_without_calibration_are_named(tmp_path: Path) -> None:
