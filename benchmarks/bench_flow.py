@@ -126,15 +126,11 @@ def _by_stages(root: str, inbox: Path) -> None:
 
 
 def _by_flows(root: str, inbox: Path) -> None:
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
     from flows.mission import daily, ingest
 
     engine = {"serial": True}
-    # The heartbeat makes every flow wait a second for its thread; it takes no CPU time.
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        taken = ingest(archive=root, inbox=str(inbox), settle_seconds=_SETTLE_S, cubes=False, return_state=True)
-        done = daily(archive=root, engine=engine, return_state=True)
+    taken = ingest(archive=root, inbox=str(inbox), settle_seconds=_SETTLE_S, cubes=False, return_state=True)
+    done = daily(archive=root, engine=engine, return_state=True)
     if not (taken.is_completed() and done.is_completed()):
         raise SystemExit(f"the day was not processed: {taken.message}; {done.message}")
 
@@ -191,7 +187,11 @@ def _server(folder: Path) -> Iterator[psutil.Process]:
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     try:
         _wait_for(os.environ["PREFECT_API_URL"], process)
-        yield psutil.Process(process.pid)
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        # The heartbeat makes every flow wait a second for its thread; it takes no CPU time.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield psutil.Process(process.pid)
     finally:
         process.kill()
         process.wait()

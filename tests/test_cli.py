@@ -73,6 +73,11 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"\n    {command} " in told for command in COMMANDS)
 
 
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert capsys.readouterr().out.startswith("usage: stixflow")
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     import stixflow
 

@@ -63,10 +63,13 @@ _COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    from stixflow.errors import StixflowError
+    from stixflow.errors import StixflowError, UsageError
 
     given = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in given
+    if not given:
+        _parser().print_help()
+        return UsageError.exit_code
     try:
         options = _parser().parse_args(given)
         return int(options.run(options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stixflow.ephemeris import Observer, apparent_radius, heliographic_to_hpc
 from stixflow.errors import InputFileError, UsageError
+from stixflow.imaging.source import MODULATED_SNR
 from stixflow.previews.theme import THEMES, Theme, ThemeName, dress, new_figure
 
 if TYPE_CHECKING:
@@ -44,6 +46,13 @@ class SkyImage:
     unit: str = ""
     beam: float = 0.0
     """FWHM of the CLEAN beam, arcsec; 0 for images without one."""
+    visibility_snr: float = math.nan
+    """Median of the visibilities over their errors; NaN where it is not known."""
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the image is known to show nothing but noise."""
+        return self.visibility_snr < MODULATED_SNR
 
     @classmethod
     def of_header(cls, data: ArrayLike, header: Mapping[str, Any], *, title: str = "") -> SkyImage:
@@ -73,6 +82,7 @@ class SkyImage:
             title=title or _title(header),
             unit=str(header.get("BUNIT", "")),
             beam=float(header.get("CLN_BEAM", 0.0)),
+            visibility_snr=float(header.get("VIS_SNR", math.nan)),
         )
 
     @classmethod
@@ -192,7 +202,7 @@ def draw_image(
     top: float | None = None,
     is_small: bool = False,
 ) -> None:
-    """Draw an image with limb, 10 degree grid, contours, marks and colour bar into axes.
+    """Draw an image with limb, 10 degree grid, contours, marks and colour bar into axes; noise without contours.
 
     Parameters
     ----------
@@ -206,8 +216,11 @@ def draw_image(
     dress(axes, look)
     drawn = _draw_pixels(axes, image, top)
     _set_field(axes, image, field_of_view, field)
-    draw_sun(axes, image.observer, keeps_corner=image.beam > 0 and not is_small)
-    _draw_contours(axes, image, contour_levels, 0.7 if is_small else 1.1)
+    draw_sun(axes, image.observer, beside_beam=image.beam > 0 and not is_small, beside_legend=bool(marks))
+    if image.is_noise:
+        _say_noise(axes, image)
+    else:
+        _draw_contours(axes, image, contour_levels, 0.7 if is_small else 1.1)
     _draw_marks(axes, marks)
     axes.set_title(image.title, loc="left", fontsize=9, color=look.ink)
     axes.locator_params(nbins=3 if is_small else 5)
@@ -276,19 +289,19 @@ def _set_field(axes: Axes, image: SkyImage, field_of_view: float | None, field: 
     axes.set_ylim(low, high)
 
 
-def draw_sun(axes: Axes, observer: Observer, *, keeps_corner: bool = False) -> None:
-    """Draw limb and heliographic grid into axes whose limits are set; on demand no name in the lower left corner."""
+def draw_sun(axes: Axes, observer: Observer, *, beside_beam: bool = False, beside_legend: bool = False) -> None:
+    """Draw limb and heliographic grid into axes whose limits are set; no name where beam or legend will be."""
     from matplotlib.patches import Circle
 
     fine = np.linspace(-180.0, 180.0, 721)
     for longitude in np.arange(-180, 180, _GRID_STEP_DEG):
         x, y = heliographic_to_hpc(np.full(721, longitude), fine / 2, observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
-        _label_line(axes, x, y, _degrees(int(longitude), "EW"), "x", keeps_corner)
+        _label_line(axes, x, y, _degrees(int(longitude), "EW"), "x", (beside_beam, beside_legend))
     for latitude in np.arange(-80, 90, _GRID_STEP_DEG):
         x, y = heliographic_to_hpc(observer.hgln_deg + fine, np.full(721, latitude), observer, hide=True).T
         axes.plot(x, y, color="white", linewidth=0.45, alpha=0.4)
-        _label_line(axes, x, y, _degrees(int(latitude), "SN"), "y", keeps_corner)
+        _label_line(axes, x, y, _degrees(int(latitude), "SN"), "y", (beside_beam, beside_legend))
     axes.add_patch(Circle((0, 0), observer.rsun_arcsec, fill=False, color="white", linewidth=1.1, alpha=0.9))
 
 
@@ -297,8 +310,11 @@ def _degrees(value: int, sides: str) -> str:
     return f"{sides[value > 0] if value else sides[1]}{abs(value)}"
 
 
-def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "y"], keeps_corner: bool) -> None:
-    """Write the value of a grid line where it enters the field: from below, or from the left."""
+def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "y"], taken: tuple[bool, bool]) -> None:
+    """Write the value of a grid line where it enters the field from below or from the left, if that is not taken.
+
+    `taken` are the lower left and the lower right corner.
+    """
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     margin_x, margin_y = 0.04 * (right - left), 0.04 * (high - low)
     seen = (x > left + margin_x) & (x < right - margin_x) & (y > low + margin_y) & (y < high - margin_y)
@@ -307,9 +323,15 @@ def _label_line(axes: Axes, x: Array, y: Array, text: str, along: Literal["x", "
     at = np.flatnonzero(seen)
     first = at[np.argmin(y[at] if along == "x" else x[at])]
     edge = y[first] - low if along == "x" else x[first] - left
-    in_corner = x[first] < left + 0.35 * (right - left) and y[first] < low + 0.15 * (high - low)
-    if edge < 0.12 * (high - low if along == "x" else right - left) and not (keeps_corner and in_corner):
+    across = (x[first] - left) / (right - left)
+    is_taken = y[first] < low + 0.15 * (high - low) and ((taken[0] and across < 0.35) or (taken[1] and across > 0.65))
+    if edge < 0.12 * (high - low if along == "x" else right - left) and not is_taken:
         axes.text(x[first], y[first], text, color="white", alpha=0.75, fontsize=7, ha="center", va="center")
+
+
+def _say_noise(axes: Axes, image: SkyImage) -> None:
+    text = f"noise: visibilities {image.visibility_snr:.1f} × their errors"
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, color="white", fontsize=7.5, ha="left", va="top")
 
 
 def _draw_contours(axes: Axes, image: SkyImage, levels: Sequence[float], width: float) -> None:

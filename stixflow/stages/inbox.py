@@ -16,7 +16,7 @@ from pathlib import Path
 from stixflow.archive import Catalog
 from stixflow.cubes.files import Files, LocalFiles, open_files
 from stixflow.errors import MissingFile
-from stixflow.stages.ingest import file_digest, ingest
+from stixflow.stages.ingest import TRUTH_NAME, file_digest, ingest
 from stixflow.stages.run import Run
 
 SETTLE_SECONDS = 10.0
@@ -134,11 +134,11 @@ class Refusal:
 
 def _list(files: Files) -> dict[str, Drop]:
     stamps = sorted(files.stamps().items())
-    return {name: Drop(name, size, mark) for name, (size, mark) in stamps if name and not _is_unfinished(name)}
+    return {name: Drop(name, size, mark) for name, (size, mark) in stamps if name and not _is_no_input(name)}
 
 
-def _is_unfinished(name: str) -> bool:
-    return name.lower().endswith(_HALF_WRITTEN) or any(part.startswith(".") for part in name.split("/"))
+def _is_no_input(name: str) -> bool:
+    return name.lower().endswith((*_HALF_WRITTEN, TRUTH_NAME)) or any(part.startswith(".") for part in name.split("/"))
 
 
 def _settle(

@@ -15,6 +15,8 @@ from stixflow.jobs.kept import kept_of
 from stixflow.stages.official import register_official
 from stixflow.stages.run import Run, gathered
 
+TRUTH_NAME = "truth.json"
+"""What `simulate` writes beside a delivery: nothing to take in."""
 _BLOCK = 1 << 20
 Found = TypeVar("Found")
 _TELEMETRY, _OFFICIAL, _ANCILLARY = "telemetry", "official", "ancillary"
@@ -72,7 +74,7 @@ def ingest(run: Run, paths: Sequence[Path]) -> None:
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:
-    """List the files below the paths, in order, without hidden ones.
+    """List the files below the paths, in order, without hidden ones and the truth of simulated deliveries.
 
     Raises
     ------
@@ -88,7 +90,9 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
                 f"{path} is a device or a pipe", expected="a file or a folder", advice="save it to a file"
             )
         below = (
-            [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_hidden(p, path)] if path.is_dir() else [path]
+            [p for p in sorted(path.rglob("*")) if p.is_file() and not _is_no_input(p, path)]
+            if path.is_dir()
+            else [path]
         )
         if not below:
             raise MissingFile(f"the folder {path} is empty", expected="telemetry files", advice="check the path")
@@ -107,8 +111,8 @@ def _without_links_out(run: Run, paths: Sequence[Path], files: Sequence[Path]) -
     return [path for path in files if path not in outside]
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _is_no_input(path: Path, root: Path) -> bool:
+    return path.name == TRUTH_NAME or any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _name(job: _OfFile) -> str:

@@ -114,6 +114,17 @@ def test_the_whole_disk_has_no_contours(image: SkyImage) -> None:
     assert not any(hasattr(artist, "levels") for artist in image_figure(wide).axes[0].collections)
 
 
+def test_noise_is_told_and_has_no_contour(image: SkyImage) -> None:
+    header = HEADER | {"VIS_SNR": 1.3}
+    assert SkyImage.of_header(image.data, header).is_noise
+    assert not image.is_noise  # not known
+    axes = image_figure([replace(image, visibility_snr=1.3)]).axes[0]
+    assert not [artist for artist in axes.collections if hasattr(artist, "levels")]
+    assert any(text.get_text().startswith("noise: visibilities 1.3") for text in axes.texts)
+    axes = image_figure([replace(image, visibility_snr=2.5)]).axes[0]
+    assert [artist for artist in axes.collections if hasattr(artist, "levels")]
+
+
 def test_an_empty_image_has_no_contour(image: SkyImage) -> None:
     empty = SkyImage(np.zeros((5, 5)), (2, 2), (0, 0), ((1, 0), (0, 1)), image.observer)
     figure = image_figure(empty)

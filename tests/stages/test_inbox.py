@@ -124,7 +124,17 @@ def test_a_file_that_goes_away_before_it_is_taken_is_no_failure(root: str, box: 
 
 
 @pytest.mark.parametrize(
-    "name", [".hidden.xml", ".part/a.xml", "a.xml.tmp", "a.xml.part", "A.XML.FILEPART", "a.xml~", "sub/b.crdownload"]
+    "name",
+    [
+        ".hidden.xml",
+        ".part/a.xml",
+        "a.xml.tmp",
+        "a.xml.part",
+        "A.XML.FILEPART",
+        "a.xml~",
+        "sub/b.crdownload",
+        "truth.json",
+    ],
 )
 def test_names_of_unfinished_files_are_not_seen(root: str, box: Path, name: str) -> None:
     (box / name).parent.mkdir(exist_ok=True)
