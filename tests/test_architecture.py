@@ -16,6 +16,7 @@ _SOURCES = sorted([*(_ROOT / "stixflow").rglob("*.py"), *(_ROOT / "flows").rglob
 
 _SCIENCE = (
     "telemetry", "instrument", "cubes/build", "fits", "flares", "hessi", "imaging", "ephemeris", "previews", "simulate",
+    "calibration",
 )  # fmt: skip
 _SCIENCE_FILES = ("time.py", "errors.py", "cubes/model.py", "cubes/assemble.py", "cubes/check.py")
 

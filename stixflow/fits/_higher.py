@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
 from stixflow.fits._columns import bin_times
-from stixflow.fits._reading import StixFile
+from stixflow.fits._energy_tables import FIT_COLUMNS
+from stixflow.fits._reading import StixFile, open_stix
 
 Reader = Callable[[StixFile, Path], xr.Dataset]
 
@@ -92,3 +93,10 @@ def _read_energy_calibration(file: StixFile, _path: Path) -> xr.Dataset:
         {name: value for name, value in made.items() if name in dims},
         {"product": "cal_energy", "level": "CAL", "source_file": file.name, **names},
     )
+
+
+def fit_columns(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Columns of the table FIT of an energy calibration that was made here; none of others."""
+    with open_stix(path) as file:
+        table = file.tables.get("FIT")
+        return {} if table is None else {name: table.column(name)[0].copy() for name in (*FIT_COLUMNS, "flags")}

@@ -15,6 +15,7 @@ from stixflow.cubes.corrections import SHIFTED_DURATIONS
 from stixflow.errors import NotFound, UsageError
 from stixflow.fits import _calibration_tables as runs
 from stixflow.fits import _day_tables as days
+from stixflow.fits import _energy_tables as energies
 from stixflow.fits import _housekeeping_tables as reports
 from stixflow.fits import _request_tables as requests
 from stixflow.fits._tables import Span
@@ -77,12 +78,14 @@ def write_level1(
         "DATA": kind.with_index(data, Column("control_index", smallest(of_row))),
         "IDB_VERSIONS": _databases(origin, span),
         **({"ENERGIES": _energies(dataset, span)} if kind.energies else {}),
+        **(kind.more(dataset) if kind.more else {}),
     }
     when = iso(np.datetime64("now", "ms"))
     cards = _cards(kind, dataset, span, origin, name=target.name.removesuffix(".gz"), version=version, when=when)
+    cards |= kind.cards(dataset) if kind.cards else {}
     cards |= _observer_cards(_observer(dataset, ephemeris, span), span, origin)
     primary = primary_hdu(
-        cards, history=_history(origin), comments=(*origin.comments, *_remarks(dataset, origin.comments))
+        cards, history=_history(origin, kind.level), comments=(*origin.comments, *_remarks(dataset, origin.comments))
     )
     write_hdus(target, [primary, *(table_hdu(name, columns) for name, columns in tables.items())])
     return target
@@ -110,6 +113,11 @@ class _Kind:
     unit: str = "counts"
     """Of counts, in the header."""
     by_request: bool = False
+    level: str = "L1"
+    more: Callable[[xr.Dataset], Mapping[str, list[Column]]] | None = None
+    """Tables that the official files do not have."""
+    cards: Callable[[xr.Dataset], dict[str, tuple[Any, str]]] | None = None
+    """Cards of the primary header that only this product has, or has otherwise."""
 
     def with_index(self, columns: list[Column], index: Column) -> list[Column]:
         place = len(columns) if self.index_at is None else self.index_at
@@ -129,7 +137,9 @@ def _kind(dataset: xr.Dataset) -> _Kind:
 
 
 def _name(kind: _Kind, dataset: xr.Dataset, span: Span, version: str) -> str:
-    start = f"solo_L1_stix-{kind.label}"
+    start = f"solo_{kind.level}_stix-{kind.label}"
+    if kind.level == "CAL":
+        return f"{start}_{_compact(span.begin)}-{_compact(span.end)}_{version}.fits"
     if not kind.by_request:
         return f"{start}_{_compact(span.middle)[:8]}_{version}.fits"
     attrs = dataset.attrs
@@ -175,7 +185,7 @@ def _cards(
         "RAW_FILE": (";".join(origin.raw_files), "Raw filename(s)"),
         "PARENT": (";".join(origin.parents), "Source file current data product"),
         "DATE": (when, "FITS file creation date in UTC"),
-        "LEVEL": ("L1", "Processing level of the data"),
+        "LEVEL": (kind.level, "Processing level of the data"),
         "ORIGIN": ("stixflow", "Where the file was made"),
         "CREATOR": ("stixflow", "FITS creation software"),
         "VERS_SW": (_software(), "Version of SW that provided FITS file"),
@@ -262,8 +272,8 @@ def _observer_cards(place: Observer | None, span: Span, origin: Origin) -> dict[
 _VELOCITIES = ("HCIX_VOB", "HCIY_VOB", "HCIZ_VOB", "OBS_VR")
 
 
-def _history(origin: Origin) -> tuple[str, ...]:
-    return (*origin.history, f"Processed by stixflow {_software()} L1")
+def _history(origin: Origin, level: str) -> tuple[str, ...]:
+    return (*origin.history, f"Processed by stixflow {_software()} {level}")
 
 
 def _remarks(dataset: xr.Dataset, comments: tuple[str, ...]) -> list[str]:
@@ -297,6 +307,20 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
     "tm_status": (_Kind("ql-ql-tmstatusflarelist", 43, days.status_control, days.status, index_at=0, main=None),),
     "ql_spectra": (_Kind("ql-spectra", 32, days.spectra_control, days.spectra, index_at=0, unit=""),),
     "cal_spectrum": (_Kind("cal-energy", 41, runs.calibration_control, runs.calibration),),
+    "energy_calibration": (
+        _Kind(
+            "cal-energy",
+            41,
+            energies.control,
+            energies.data,
+            index_at=2,
+            energies=False,
+            main=None,
+            level="CAL",
+            more=energies.fit_table,
+            cards=energies.cards,
+        ),
+    ),
     "aspect": (_Kind("sci-aspect-burst", 42, days.aspect_control, days.aspect, energies=False, main=None),),
     **{
         f"hk_{name}": (
@@ -322,7 +346,7 @@ _KINDS: Mapping[str, tuple[_Kind, ...]] = {
     ),
     "sci_spectrogram": (_Kind("sci-xray-spec", 24, requests.request_control, requests.spectrogram, by_request=True),),
 }
-EXPORTED = tuple(_KINDS)
-"""Products that can be written."""
+EXPORTED = tuple(name for name, (kind, *_) in _KINDS.items() if kind.level == "L1")
+"""Products of the data model that can be written; an energy calibration can, too."""
 
 __all__ = ["EXPORTED", "level1_name", "write_level1"]

@@ -88,13 +88,41 @@ def _load(name: str, start: str) -> Elut:
     rows = np.array(text_columns("elut_pixels")["table"]) == name
     offset, gain = (numbers("elut_pixels", column)[rows].reshape(_SHAPE) for column in ("offset_adc", "gain_keV"))
     nominal = energy_edges(start)
-    adc = np.rint(offset[..., None] + nominal[1:-1] / gain[..., None]).astype(np.int64)
+    adc = rounded_edges(offset, gain, nominal).astype(np.int64)
     odd = np.array(text_columns("elut_exceptions")["table"]) == name
     detector, pixel, edge, value = (
         integers("elut_exceptions", column)[odd] for column in ("detector", "pixel", "edge", "adc")
     )
     adc[detector, pixel, edge - 1] = value
-    edges = np.empty((*_SHAPE, nominal.size))
-    edges[..., 1:-1] = (adc - offset[..., None]) * gain[..., None]
-    edges[..., 0], edges[..., -1] = nominal[0], nominal[-1]
+    edges = true_edges(adc, offset, gain)
     return Elut(name, frozen(offset), frozen(gain), frozen(adc), frozen(edges))
+
+
+def rounded_edges(
+    offset: NDArray[np.float64], gain: NDArray[np.float64], nominal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """First ADC value of channels 1 to 31 as the tables on board have them, (..., 31), NaN where a pixel has no gain.
+
+    Parameters
+    ----------
+    offset, gain
+        (...) ADC value of 0 keV and keV per ADC value (of 4096).
+    nominal
+        (33,) edges of the science channels in keV.
+    """
+    return np.asarray(np.rint(offset[..., None] + nominal[1:-1] / gain[..., None]))
+
+
+def true_edges(
+    adc: NDArray[np.int64] | NDArray[np.float64], offset: NDArray[np.float64], gain: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Edges in keV of channels that begin at ADC values (..., 31), of pixels with this offset and gain (...).
+
+    Returns
+    -------
+    (..., 33), the first and the last are the nominal 0 and infinity.
+    """
+    edges = np.empty((*adc.shape[:-1], adc.shape[-1] + 2))
+    edges[..., 1:-1] = (adc - offset[..., None]) * gain[..., None]
+    edges[..., 0], edges[..., -1] = 0.0, np.inf
+    return edges
