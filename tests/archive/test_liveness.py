@@ -143,4 +143,5 @@ def test_the_dead_hold_no_garbage_and_status_tells_them(tmp_path: Path, monkeypa
     assert len(collect(archive).removed) == 1
     status = archive_status(archive.root)
     assert (status["runs"][0]["state"], status["runs"][0]["pid"]) == ("dead", child)
-    assert f"run R7 dead     process  {status['runs'][0]['started']}  process {child} on " in format_status(status)
+    began = str(status["runs"][0]["started"])[:19]
+    assert f"run R7 dead     process  {began}  process {child} on " in format_status(status)

@@ -58,15 +58,15 @@ def test_from_a_drop_to_files_for_others(
 ) -> None:
     root, inbox, out = str(tmp_path / "archive"), tmp_path / "inbox", tmp_path / "out"
     shutil.copytree(delivery, inbox)
+    (inbox / "notes.txt").write_text("no telemetry: fails once, and says so")
     state, report = run("ingest", archive=root, inbox=str(inbox), settle_seconds=0.1, cubes=False)
-    # The truth of the simulation is no telemetry: it fails once, and says so.
     assert state.is_failed()
-    assert [note["item"] for note in report["failed"]] == ["truth.json"]
+    assert [note["item"] for note in report["failed"]] == ["notes.txt"]
     assert report["counts"]["files"] == 6
     assert_balanced(report["balance"])
     assert [json.loads(line)["flow"] for line in told.read_text().splitlines()] == ["ingest"]
     rows = _table(prefect_on_postgres, "ingest-report")
-    assert (rows[0]["what"], rows[0]["item"]) == ("FAILED", "ingest: truth.json")
+    assert (rows[0]["what"], rows[0]["item"]) == ("FAILED", "ingest: notes.txt")
     assert {"what": "counts", "item": "files", "value": 6} in rows
 
     state, _ = run("ingest", archive=root, inbox=str(inbox), settle_seconds=0.1)
