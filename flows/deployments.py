@@ -65,7 +65,7 @@ DEPLOYMENTS = (
     ),
     Deployment("images", "30 16 * * *", "ENQUEUE", ("engine", "science"), "image every flare that lacks some"),
     Deployment(
-        "calibration", "0 6 * * 1", "ENQUEUE", ("science",), "publish calibration spectra, and say which days have none"
+        "calibration", "0 6 * * 1", "ENQUEUE", ("science",), "calibrate the pixels by new runs; say what has drifted"
     ),
     Deployment(
         "maintenance", "0 2 * * *", "CANCEL_NEW", (),

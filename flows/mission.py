@@ -29,9 +29,11 @@ from flows.passwords import with_password
 from flows.silence import tell_of_silenced
 from stixflow import compute, stages
 from stixflow.archive import open_archive
+from stixflow.calibration.table import DRIFT_LIMIT_KEV
 from stixflow.errors import ArchiveBusy
 from stixflow.stages import inbox as inboxes
 from stixflow.stages import reprocess as rebuilds
+from stixflow.stages.calibration import SHORTEST_HOURS, calibrate_runs, drift_rows
 from stixflow.stages.science import USUAL, Science
 
 _COMMON: dict[str, Any] = {
@@ -164,12 +166,15 @@ def calibration(
     archive: str,
     catalog: str | None = None,
     longest_gap_days: float = 3.0,
+    shortest_hours: float = SHORTEST_HOURS,
+    drift_limit_kev: float = DRIFT_LIMIT_KEV,
     engine: Engine = _HERE,
     science: Science = USUAL,
 ) -> Any:
-    """Publish the spectra of the calibration runs, and say which days have none.
+    """Publish the spectra of the calibration runs, find gain and offset of every pixel, and say which days have none.
 
-    Line positions are not fitted: what is reported is which runs there are, whether they are whole, and the gaps.
+    Products of each run lie in the folder ``calibration`` of the archive; the report lists pixels that have drifted
+    from the energy table on board, which runs there are, whether they are whole, and the gaps.
 
     Parameters
     ----------
@@ -179,6 +184,10 @@ def calibration(
         SQLAlchemy URL without a password; by default SQLite in the archive.
     longest_gap_days
         Longer times between two calibration runs are listed.
+    shortest_hours
+        Shorter runs are not calibrated.
+    drift_limit_kev
+        Pixels of which an edge up to 84 keV has drifted further are listed.
     engine
         What computes.
     science
@@ -186,9 +195,11 @@ def calibration(
     """
     catalog = with_password(catalog)
     with open_run("calibration", archive, catalog, engine=engine, science=science) as run:
-        perform(run, {"cubes": lambda: stages.build_cubes(run)})
-        coverage = upkeep.calibration_coverage(run.archive, longest_gap_days)
-    return conclude("calibration", run.report() | {"rows": coverage})
+        steps = {"cubes": lambda: stages.build_cubes(run)}
+        steps["calibration"] = lambda: calibrate_runs(run, shortest_hours=shortest_hours, limit_kev=drift_limit_kev)
+        perform(run, steps)
+        rows = upkeep.calibration_coverage(run.archive, longest_gap_days) + drift_rows(run.archive)
+    return conclude("calibration", run.report() | {"rows": rows})
 
 
 @flow(name="maintenance", **_COMMON)

@@ -4,6 +4,7 @@ from stixflow.calibration.files import read_calibration, write_calibration, writ
 from stixflow.calibration.fit import calibrate
 from stixflow.calibration.reasons import n_calibrated, reasons
 from stixflow.calibration.table import drift_of, elut_of, energy_edges_of, summarise_drift
+from stixflow.calibration.trend import summarise, trend_of
 
 __all__ = [
     "calibrate",
@@ -13,7 +14,9 @@ __all__ = [
     "n_calibrated",
     "read_calibration",
     "reasons",
+    "summarise",
     "summarise_drift",
+    "trend_of",
     "write_calibration",
     "write_csv",
 ]

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stixflow.calibration.descent import Minima, Points, descend, windows_of
-from stixflow.calibration.lines import ALPHA, GAMMA, LINE_ENERGIES, LINE_NAMES
+from stixflow.calibration.lines import ALPHA, GAMMA, LINE_ENERGIES, LINE_NAMES, UNKNOWNS
 from stixflow.calibration.reasons import FATAL, FLAGS, flag_attributes
 from stixflow.calibration.start import OFFSETS, SLOPES, find_scale, first_guess
 from stixflow.errors import UsageError
@@ -21,6 +21,8 @@ _FINE = 4.0
 _FEWEST_COUNTS = 50
 _LINES_ADC = 1150.0, 1650.0
 """ADC channels between the foot of the X-rays and the gamma line, in pixels with a usual scale."""
+_REACH_ADC = 1000.0, 2000.0
+"""ADC channels that the windows of any pixel lie in."""
 _LEAST_CORRELATION = 0.8
 _LEAST_COVER = 0.7
 _LEAST_SIGNIFICANCE = 5.0
@@ -87,13 +89,15 @@ def _spectra(run: xr.Dataset) -> tuple[FloatArray, FloatArray, tuple[FloatArray,
     Where points of two subspectra overlap, the narrower one is taken.
     """
     start, stop = (run[name].values.astype(np.float64) * _FINE for name in ("adc_start", "adc_stop"))
+    near = np.flatnonzero((stop > _REACH_ADC[0]) & (start < _REACH_ADC[1]))
+    start, stop = start[near], stop[near]
     order = np.lexsort((stop - start, start))
     width, number = stop - start, np.arange(start.size)
     is_overlapped = (start[:, None] < stop) & (start < stop[:, None])
     is_better = (width < width[:, None]) | ((width == width[:, None]) & (number < number[:, None]))
     keep = order[~(is_overlapped & is_better).any(axis=1)[order]]
-    counts = run["counts"].values[keep].reshape(keep.size, -1).T
-    observed = run["observed"].values[keep].reshape(keep.size, -1).T
+    counts = run["counts"].values[near[keep]].reshape(keep.size, -1).T
+    observed = run["observed"].values[near[keep]].reshape(keep.size, -1).T
     scheme = np.broadcast_to(run["counts_skm"].values.reshape(-1)[0], counts.shape)
     variance = packed_variance(counts, scheme)
     return start[keep], stop[keep], (counts.astype(np.float64), variance, observed.astype(np.float64))
@@ -158,6 +162,7 @@ def _values(minima: Minima) -> dict[str, FloatArray]:
         "line_counts": counts,
         "line_counts_error": counts * errors[:, 4:7],
         "reduced_chi2": reduced,
+        "fitted": unknowns,
     }
 
 
@@ -209,6 +214,7 @@ UNITS = {
     "reduced_chi2": ("1", "chi2 over degrees of freedom"),
 }
 """Units of what is found of every pixel, and what it is."""
+_INNER = {"fitted": ("1", "what was fitted, as in the coordinate; logarithms but for the positions")}
 
 
 def _dataset(
@@ -223,11 +229,11 @@ def _dataset(
     """Put the values of good pixels in their place, all others are NaN."""
     variables: dict[str, tuple[tuple[str, ...], NDArray[np.generic], dict[str, object]]] = {}
     chosen = np.isin(fitted, good)
-    for name, (unit, text) in UNITS.items():
+    for name, (unit, text) in (UNITS | _INNER).items():
         part = values[name][chosen]
         full = np.full((flags.size, *part.shape[1:]), np.nan)
         full[good] = part
-        dims = ("detector", "pixel", "line")[: 1 + full.ndim]
+        dims = ("detector", "pixel", "unknown" if name in _INNER else "line")[: 1 + full.ndim]
         variables[name] = (dims, full.reshape(*shape, *full.shape[1:]), {"units": unit, "long_name": text})
     for detector, pixel in _KNOWN_BAD:
         flags[detector * shape[1] + pixel] |= FLAGS["known_bad"].bit
@@ -247,6 +253,7 @@ def _dataset(
         "pixel": run["pixel"].values,
         "line": list(LINE_NAMES),
         "line_energy": ("line", LINE_ENERGIES, {"units": "keV"}),
+        "unknown": list(UNKNOWNS),
     }
     attrs = {name: value for name, value in run.attrs.items() if name not in _NOT_KEPT}
     made = xr.Dataset(variables, coords, {**attrs, "product": "energy_calibration", "level": "CAL"})

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from stixflow.cli import (
     benchmarking,
+    calibrating,
     care,
     clusters,
     exporting,
@@ -45,6 +46,7 @@ _COMMANDS = (
     science.add_flares,
     science.add_image,
     previewing.add_preview,
+    calibrating.add_calibrate,
     care.add_status,
     care.add_verify,
     care.add_rollback,
