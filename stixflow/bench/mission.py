@@ -158,8 +158,7 @@ def measure_ceiling(deliveries: Sequence[Delivery], folder: Path) -> dict[str, f
 
     Twice the time of one over the time of two at once is the most that two workers can gain on this machine now.
     """
-    alone = max(_independent(deliveries, folder, 1))
-    both = max(_independent(deliveries, folder, 2))
+    alone, both = (min(max(_independent(deliveries, folder, number)) for _ in range(2)) for number in (1, 2))
     return {"one_seconds": alone, "two_seconds": both, "ceiling": 2 * alone / both}
 
 
@@ -279,9 +278,10 @@ def put_together(
     scale = WHOLE.days / catalog_days
     planning = scale * sum(row["seconds"] for row in questions if row["what"].startswith("plan "))
     serial = SerialPart(planning, _per_entry([*rows, *together]), WHOLE.entries)
-    one_worker, two_workers = _fastest(together, 1, 2), _fastest(together, 2, 2)
-    gain = one_worker / two_workers
+    two_workers = _fastest(together, 2, 2)
+    gain = _fastest(together, 1, 2) / two_workers
     workers = np.percentile(model.seconds(WHOLE), _LEVELS)
+    efficiency = 1.0 if ceiling is None else min(ceiling["ceiling"] / 2, 1.0)
     return {
         "days": list(rows),
         "together": [dict(row) for row in together],
@@ -297,7 +297,8 @@ def put_together(
         "serial": asdict(serial) | {"writing_s": serial.writing_s, "share_of_cpu": _share(serial, float(workers[1]))},
         "memory": _flatness(rows),
         "mission": asdict(WHOLE),
-        "whole_mission": whole_mission(model, serial, cores),
+        "efficiency": efficiency,
+        "whole_mission": whole_mission(model, serial, cores, efficiency=efficiency),
     }  # fmt: skip
 
 
@@ -349,9 +350,10 @@ def format_mission(found: Mapping[str, Any]) -> str:
         *(f"  {row['what']:22s} {row['seconds']:8.2f} s  {row['found'] if row['found'] is not None else ''}"
           for row in found["questions"]),
         "",
-        "the whole mission ({days} days, {megabytes:.0f} MB, {flares} flares, {images} images):".format(
+        "the whole mission ({days} days, {megabytes:.0f} MB, {flares} flares, {images} images)".format(
             **found["mission"]
-        ),
+        )
+        + f", a busy core beside others worth {found['efficiency']:.2f} of one alone, as measured on two:",
     ]  # fmt: skip
     for row in found["whole_mission"]:
         lines.append(
