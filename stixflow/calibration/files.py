@@ -23,7 +23,12 @@ _USUAL_GAINS = 0.08, 0.14
 
 
 def write_calibration(
-    path: str | Path, calibration: xr.Dataset, *, version: str = "V02", provenance: Origin | None = None
+    path: str | Path,
+    calibration: xr.Dataset,
+    *,
+    version: str = "V02",
+    ephemeris: xr.Dataset | None = None,
+    provenance: Origin | None = None,
 ) -> Path:
     """Write a calibration as the official CAL product has it: CONTROL, DATA, IDB_VERSIONS; and FIT, with its errors.
 
@@ -35,8 +40,10 @@ def write_calibration(
         As `calibrate` gives it.
     version
         What the file calls its version.
+    ephemeris
+        Where the spacecraft was; as in `write_level1`.
     provenance
-        Telemetry files of the run.
+        Files that the run is from.
 
     Returns
     -------
@@ -53,7 +60,11 @@ def write_calibration(
     }
     edges = ((*_PIXEL, "channel_edge"), energy_edges_of(calibration))
     return write_level1(
-        path, calibration.assign(energy_edges=edges).assign_attrs(told), version=version, provenance=provenance
+        path,
+        calibration.assign(energy_edges=edges).assign_attrs(told),
+        version=version,
+        ephemeris=ephemeris,
+        provenance=provenance,
     )
 
 

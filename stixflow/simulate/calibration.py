@@ -12,17 +12,19 @@ from stixflow.cubes.assemble import assemble
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
 from stixflow.instrument.barium import GAMMA_LINES, X_RAYS_ALPHA, X_RAYS_BETA
 from stixflow.telemetry.compression import RAW, compress, decompress, pack_skm
+from stixflow.telemetry.engineering import calibrate
 from stixflow.time import TICKS_PER_SECOND, scet_to_utc
 
 _SCHEME = (0, 4, 4)
 _FINE = 4
-_TEMPERATURE, _TEMPERATURE_RAW = -37.7, 3947
+_TEMPERATURE, _TEMPERATURE_CURVE = 3947, "0024"
+"""As sent in a real run (-37.8 deg C), and the curve of the parameter NIX00125."""
 _LIVE_MS, _QUIET = 39_171_149, 6
 _FLOOR_KEV = 20.0, 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class PixelResponse:
     """What pixels make of photons: width of lines in keV (FWHM) at 31 and 81 keV, share and length of their tails."""
 
     fwhm: tuple[float, float] = (1.05, 1.3)
@@ -36,7 +38,7 @@ class Response:
     """Counts of an even floor over those at 31 keV."""
 
 
-_USUAL = Response()
+_USUAL = PixelResponse()
 
 
 def simulate_calibration(
@@ -44,7 +46,7 @@ def simulate_calibration(
     offset: ArrayLike,
     *,
     counts: ArrayLike = 24000.0,
-    response: Response = _USUAL,
+    response: PixelResponse = _USUAL,
     subspectra: tuple[tuple[int, int, int], ...] = ((200, 369, 1), (569, 14, 31)),
     compressed: bool = True,
     start_scet: int = 794271634 << 16,
@@ -115,7 +117,7 @@ def _points(subspectrum: tuple[int, tuple[int, int, int]]) -> tuple[NDArray[np.i
 
 
 def _spectrum(
-    rng: np.random.Generator, *, gain: float, offset: float, counts: float, response: Response
+    rng: np.random.Generator, *, gain: float, offset: float, counts: float, response: PixelResponse
 ) -> NDArray[np.int64]:
     """Draw the photons of one pixel, and count them in the 1024 channels."""
     kinds = (
@@ -146,10 +148,10 @@ def _state(start_scet: int, seconds: float, n_subspectra: int) -> dict[str, NDAr
         "scet": start_scet,
         "live_time": _LIVE_MS * 1e-3,
         "quiet_time": _QUIET * 1e-6,
-        "average_temperature": _TEMPERATURE,
+        "average_temperature": float(calibrate(np.array([_TEMPERATURE]), _TEMPERATURE_CURVE)[0]),
         "live_time_raw": _LIVE_MS,
         "quiet_time_raw": _QUIET,
-        "average_temperature_raw": _TEMPERATURE_RAW,
+        "average_temperature_raw": _TEMPERATURE,
         "detector_mask": (1 << N_DETECTORS) - 1,
         "pixel_mask": (1 << N_PIXELS) - 1,
         "subspectrum_mask": (1 << n_subspectra) - 1,
@@ -158,4 +160,4 @@ def _state(start_scet: int, seconds: float, n_subspectra: int) -> dict[str, NDAr
     return {name: np.array([value]) for name, value in one.items()}
 
 
-__all__ = ["Response", "simulate_calibration"]
+__all__ = ["PixelResponse", "simulate_calibration"]

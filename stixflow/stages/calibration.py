@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from stixflow.archive import Archive
+from stixflow.archive import Archive, Partition
 from stixflow.calibration import calibrate, reasons, summarise, trend_of, write_calibration, write_csv
 from stixflow.calibration.table import DRIFT_LIMIT_KEV
 from stixflow.cubes.files import open_files
 from stixflow.errors import StixflowError, UsageError
 from stixflow.fits import read_level1
+from stixflow.stages.exporting import ephemeris_of, origin_of
 from stixflow.stages.run import Run
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ FOLDER = "calibration"
 """Below the root: ``calibration/{key}/``, with the official product, a table, a figure and a summary of each run."""
 _STAGE = "energy calibration"
 _METHOD = "1"
-_SUMMARY = "summary.json"
+_SUMMARY, _FIGURE = "summary.json", "calibration.png"
 
 
 def calibrate_runs(
@@ -47,23 +48,25 @@ def calibrate_runs(
     """
     catalog = run.archive.catalog
     made = catalog.done(_STAGE)
-    hours = {item.key: float((item.stop - item.start) / np.timedelta64(1, "h")) for item in _runs(run.archive)}
-    wanted = {item.key: f"{item.run_id} {_METHOD} {limit_kev:g}" for item in _runs(run.archive)}
-    due = [key for key, digest in wanted.items() if made.get(key) != digest and hours[key] >= shortest_hours]
-    for done, key in enumerate(due, start=1):
-        _calibrate_one(run, key, limit_kev, figures)
-        catalog.mark_done(_STAGE, {key: wanted[key]}, run_id=run.run_id)
+    found = _runs(run.archive)
+    long = [item for item in found if (item.stop - item.start) / np.timedelta64(1, "h") >= shortest_hours]
+    wanted = {item.key: f"{item.run_id} {_METHOD} {limit_kev:g}" for item in long}
+    due = [item for item in long if made.get(item.key) != wanted[item.key]]
+    for done, item in enumerate(due, start=1):
+        _calibrate_one(run, item, limit_kev, figures)
+        catalog.mark_done(_STAGE, {item.key: wanted[item.key]}, run_id=run.run_id)
         run.progress("calibration", done, len(due))
-    if short := sum(value < shortest_hours for value in hours.values()):
-        run.skip("calibration", f"{short} runs", f"shorter than {shortest_hours:g} h")
+    if short := len(found) - len(long):
+        run.skip("calibration", f"{short} {'run' if short == 1 else 'runs'}", f"shorter than {shortest_hours:g} h")
 
 
-def _runs(archive: Archive) -> list[Any]:
+def _runs(archive: Archive) -> list[Partition]:
     return sorted(archive.catalog.partitions("cal_spectrum"), key=lambda item: str(item.start))
 
 
-def _calibrate_one(run: Run, key: str, limit_kev: float, figures: bool) -> None:
-    spectra = run.archive.calibration(key).load()
+def _calibrate_one(run: Run, item: Partition, limit_kev: float, figures: bool) -> None:
+    archive, key = run.archive, item.key
+    spectra = archive.calibration(key).load()
     try:
         found = calibrate(spectra)
         summary = {"key": key} | summarise(found, limit_kev=limit_kev)
@@ -74,9 +77,13 @@ def _calibrate_one(run: Run, key: str, limit_kev: float, figures: bool) -> None:
     run.counts["calibrated pixels"] += summary["calibrated"]
     if not summary["calibrated"]:
         run.skip("calibration", key, f"no pixel can be calibrated: {_commonest(found)}")
-    folder = f"{FOLDER}/{key}"
-    files = {f"{folder}/{name}": content for name, content in _files(found, spectra, limit_kev, figures).items()}
-    open_files(run.archive.root).write(files | {f"{folder}/{_SUMMARY}": json.dumps(_plain(summary), indent=1).encode()})
+    files = _files(archive, item, found) | {_SUMMARY: json.dumps(_plain(summary), indent=1).encode()}
+    if figures:
+        files[_FIGURE] = draw_calibration(found, spectra, limit_kev)
+    folder = open_files(archive.url(f"{FOLDER}/{key}"))
+    folder.write(files)
+    for old in set(folder.list()) - set(files):
+        folder.unlink(old)
 
 
 def _plain(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,13 +96,17 @@ def _commonest(calibration: xr.Dataset) -> str:
     return f"{counted.index[0]} ({counted.iloc[0]} pixels)"
 
 
-def _files(calibration: xr.Dataset, spectra: xr.Dataset, limit_kev: float, figures: bool) -> dict[str, bytes]:
-    """Return the products of a run by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        fits = write_calibration(folder, calibration)
-        table = write_csv(Path(folder) / "pixels.csv", calibration)
-        found = {path.name: path.read_bytes() for path in (fits, table)}
-    return found | ({"calibration.png": draw_calibration(calibration, spectra, limit_kev)} if figures else {})
+def _files(archive: Archive, item: Partition, calibration: xr.Dataset) -> dict[str, bytes]:
+    """Return the official product and the table of a run by name."""
+    with tempfile.TemporaryDirectory() as place:
+        fits = write_calibration(
+            place,
+            calibration,
+            ephemeris=ephemeris_of(archive, item),
+            provenance=origin_of(archive, item),
+        )
+        table = write_csv(Path(place) / "pixels.csv", calibration)
+        return {path.name: path.read_bytes() for path in (fits, table)}
 
 
 def draw_calibration(calibration: xr.Dataset, spectra: xr.Dataset, limit_kev: float = DRIFT_LIMIT_KEV) -> bytes:
@@ -139,9 +150,7 @@ def drift_rows(archive: Archive) -> list[tuple[str, str, Any]]:
         ("calibrated", newest["key"], _newest_text(newest)),
     ]
     return rows + [
-        ("drift beyond the limit", one["key"], f"{len(one['beyond'])} pixels: {_pixels_text(one['beyond'])}")
-        for one in found
-        if one["beyond"]
+        ("drift beyond the limit", one["key"], _pixels_text(one["beyond"])) for one in found if one["beyond"]
     ]
 
 
@@ -157,8 +166,8 @@ def _drift_text(summary: Mapping[str, Any]) -> str:
 
 
 def _pixels_text(pixels: Sequence[Sequence[int]], most: int = 8) -> str:
-    """Name pixels as ``detector.pixel``, detectors from 1 as in the name of the instrument's files, pixels from 0."""
-    named = ", ".join(f"{detector + 1}.{pixel}" for detector, pixel in pixels[:most])
+    """Name pixels by detector, from 1 as in the names of the subcollimators, and pixel, from 0."""
+    named = ", ".join(f"detector {detector + 1} pixel {pixel}" for detector, pixel in pixels[:most])
     return named + (f" and {len(pixels) - most} more" if len(pixels) > most else "")
 
 

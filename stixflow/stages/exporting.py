@@ -97,8 +97,8 @@ def _write(archive: Archive, item: Partition, dataset: xr.Dataset, target: Path,
         target,
         dataset,
         version=version,
-        ephemeris=_ephemeris(archive, item),
-        provenance=_origin(archive, item),
+        ephemeris=ephemeris_of(archive, item),
+        provenance=origin_of(archive, item),
     )
     times = dataset["time"].values[[0, -1]]
     return {
@@ -114,7 +114,7 @@ def _write(archive: Archive, item: Partition, dataset: xr.Dataset, target: Path,
     }
 
 
-def _ephemeris(archive: Archive, item: Partition) -> xr.Dataset | None:
+def ephemeris_of(archive: Archive, item: Partition) -> xr.Dataset | None:
     """Where the spacecraft was in the middle of a partition, if the archive has it."""
     middle = item.start + (item.stop - item.start) // 2
     try:
@@ -125,7 +125,7 @@ def _ephemeris(archive: Archive, item: Partition) -> xr.Dataset | None:
     return ephemeris if near else None
 
 
-def _origin(archive: Archive, item: Partition) -> Origin:
+def origin_of(archive: Archive, item: Partition) -> Origin:
     """Files of a partition, and for a request its packets, as far as they are still kept."""
     sets = archive.catalog.packet_sets(item.product, item.key)
     if item.attrs.get("made_from"):

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from stixflow.calibration import calibrate, energy_edges_of, read_calibration, write_calibration, write_csv
 from stixflow.errors import InputFileError
-from stixflow.fits import compare_files, read_level1
+from stixflow.fits import compare_files, read_level1, write_level1
 from stixflow.simulate.calibration import simulate_calibration
 
 _OFFICIAL = "data/calibration/solo_CAL_stix-cal-energy_20250302T230511-20250303T230512_V02.fits"
@@ -54,6 +54,14 @@ def test_the_structure_is_that_of_the_official_file(shared: Path, path: Path) ->
         (one.hdu, one.kind, one.name) for one in told if one.kind in {"column", "name", "order", "rows", "unit", "dim"}
     }
     assert about == {("DATA", "unit", "gain")}, told
+
+
+def test_spectra_from_an_official_file_are_calibrated_alike(tmp_path: Path) -> None:
+    run = simulate_calibration(*scales(3), seed=3)
+    file = write_level1(tmp_path, run)
+    one, other = calibrate(run), calibrate(read_level1(file))
+    for name in ("gain", "offset", "gain_error", "flags"):
+        assert_array_equal(one[name], other[name])
 
 
 def test_a_table_has_a_row_for_each_pixel(calibration: xr.Dataset, tmp_path: Path) -> None:

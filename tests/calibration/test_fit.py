@@ -15,7 +15,7 @@ from stixflow.cubes.build import build_calibration
 from stixflow.cubes.sources import record_names
 from stixflow.errors import UsageError
 from stixflow.fits import read_level1
-from stixflow.simulate.calibration import Response, simulate_calibration
+from stixflow.simulate.calibration import PixelResponse, simulate_calibration
 from stixflow.telemetry import decode, read_packets
 
 _COUNTS = np.where(LARGE, 24000.0, 2400.0)
@@ -49,8 +49,8 @@ def test_truth_is_found_within_errors(name: str, compressed: bool, large: float)
 def test_widths_and_counts_are_those_of_the_simulation() -> None:
     found, _ = _simulated()
     width = found["line_fwhm"].values[:, LARGE]
-    assert np.median(width[..., 0]) == pytest.approx(Response().fwhm[0], abs=0.02)
-    assert np.median(width[..., 2]) == pytest.approx(Response().fwhm[1], abs=0.02)
+    assert np.median(width[..., 0]) == pytest.approx(PixelResponse().fwhm[0], abs=0.02)
+    assert np.median(width[..., 2]) == pytest.approx(PixelResponse().fwhm[1], abs=0.02)
     assert np.median(found["line_counts"].values[:, LARGE, 0]) == pytest.approx(24000, rel=0.02)
     assert np.median(found["reduced_chi2"].values) == pytest.approx(1.0, abs=0.1)
 

@@ -40,14 +40,14 @@ def _spectra(day: float, seconds: float = 86400.0, moved_kev: float = 0.0) -> xr
     return run.assign_attrs(books={})
 
 
-def _put(archive: Archive, run: xr.Dataset) -> None:
+def _put(archive: Archive, run: xr.Dataset, run_id: str = "R1") -> None:
     day = date.fromisoformat(str(run["time_start"].values[0])[:10])
     key = run_key(int(run["scet"][0]) >> 16, round(float(run["timedel"][0])))
-    path = store_path("cal_spectrum", key, day, "R1")
+    path = store_path("cal_spectrum", key, day, run_id)
     made = draft_partition(
         write_store(archive.url(path), [run]),
         product="cal_spectrum",
-        run_id="R1",
+        run_id=run_id,
         key=key,
         day=day,
         path=path,
@@ -77,7 +77,7 @@ def _run(archive: Archive, name: str = "run", *, figures: bool = False) -> Run:
 def test_each_run_is_calibrated_once(archive: Archive) -> None:
     first, again = _run(archive), _run(archive, "again")
     assert first.counts == {"calibrations": 2, "calibrated pixels": 768}
-    assert [one["item"] for one in first.skipped] == ["1 runs"]
+    assert [one["item"] for one in first.skipped] == ["1 run"]
     assert not again.counts
     assert not first.failed
 
@@ -96,6 +96,16 @@ def test_products_lie_below_the_root_and_stay_there(archive: Archive) -> None:
         assert json.loads((folder / "summary.json").read_text())["key"] == folder.name
 
 
+def test_a_run_that_was_built_again_is_calibrated_again(archive: Archive) -> None:
+    _run(archive)
+    folder = Path(archive.root) / "calibration" / f"{_START}-86400"
+    (folder / "solo_CAL_stix-cal-energy_of-another-clock_V02.fits").write_bytes(b"")
+    _put(archive, _spectra(0, moved_kev=-1.0), "R2")
+    assert _run(archive, "again").counts["calibrations"] == 1
+    assert calibration_trend(archive)["beyond"].tolist() == [1, 1]
+    assert len(list(folder.glob("*.fits"))) == 1
+
+
 def test_drift_and_trend_are_told(archive: Archive) -> None:
     assert drift_rows(archive) == [("calibrated", "runs", 0)]
     assert calibration_trend(archive).empty
@@ -104,7 +114,7 @@ def test_drift_and_trend_are_told(archive: Archive) -> None:
     assert rows[0] == ("calibrated", "runs", 2)
     late = f"{_START + 4 * 86400}-86400"
     assert [row for row in rows if row[0] == "drift beyond the limit"] == [
-        ("drift beyond the limit", late, "1 pixels: 5.5")
+        ("drift beyond the limit", late, "detector 5 pixel 5")
     ]
     trend = calibration_trend(archive)
     assert trend["key"].tolist()[1] == late
@@ -138,7 +148,7 @@ def test_the_command_calibrates_a_run_and_shows_the_trend(
     assert told["files"] == [str(out), str(tmp_path / "out.csv")]
     assert told["cpu_ms"] > 0
     assert main(["calibrate", key, *place]) == 0
-    assert "beyond the limit: 5.5" in capsys.readouterr().out
+    assert "beyond the limit: detector 5 pixel 5" in capsys.readouterr().out
     assert main(["calibrate", "--trend", *place, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["trend"]) == 2
     assert main(["calibrate", "--trend", *place]) == 0
