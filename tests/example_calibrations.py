@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from stixflow.archive import Archive, draft_partition
+from stixflow.archive.layout import run_key, store_path
 from stixflow.cubes.model import N_DETECTORS, N_PIXELS
+from stixflow.cubes.store import write_store
 from stixflow.simulate.calibration import simulate_calibration
 
 SHAPE = (N_DETECTORS, N_PIXELS)
@@ -36,3 +40,21 @@ def scales(seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gains and offsets anywhere in the range that pixels of the mission had."""
     rng = np.random.default_rng(seed)
     return 1 / rng.uniform(8.9, 9.6, SHAPE), rng.uniform(860.0, 960.0, SHAPE)
+
+
+def put_run(archive: Archive, run: xr.Dataset, run_id: str = "R1") -> None:
+    """Write the store of a run and publish it."""
+    day = date.fromisoformat(str(run["time_start"].values[0])[:10])
+    key = run_key(int(run["scet"][0]) >> 16, round(float(run["timedel"][0])))
+    path = store_path("cal_spectrum", key, day, run_id)
+    made = draft_partition(
+        write_store(archive.url(path), [run]),
+        product="cal_spectrum",
+        run_id=run_id,
+        key=key,
+        day=day,
+        path=path,
+        input_digest="in",
+        code_version="1",
+    )
+    archive.catalog.publish(archive.catalog.stage(made))

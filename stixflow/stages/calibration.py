@@ -93,7 +93,7 @@ def _plain(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _commonest(calibration: xr.Dataset) -> str:
     counted = reasons(calibration)["reason"].value_counts()
-    return f"{counted.index[0]} ({counted.iloc[0]} pixels)"
+    return f"{counted.index[0]} ({_pixels(counted.iloc[0])})"
 
 
 def _files(archive: Archive, item: Partition, calibration: xr.Dataset) -> dict[str, bytes]:
@@ -154,14 +154,18 @@ def drift_rows(archive: Archive) -> list[tuple[str, str, Any]]:
     ]
 
 
+def _pixels(number: int) -> str:
+    return f"{number} pixel" if number == 1 else f"{number} pixels"
+
+
 def _newest_text(summary: Mapping[str, Any]) -> str:
-    return f"{summary['calibrated']} pixels" + (f", {_drift_text(summary)}" if summary["calibrated"] else "")
+    return _pixels(summary["calibrated"]) + (f", {_drift_text(summary)}" if summary["calibrated"] else "")
 
 
 def _drift_text(summary: Mapping[str, Any]) -> str:
     return (
         f"drift from table {summary['table']}: median {summary['drift_median']:+.3f} keV, "
-        f"worst {summary['drift_worst']:+.3f} keV, {len(summary['beyond'])} pixels beyond the limit"
+        f"worst {summary['drift_worst']:+.3f} keV, {_pixels(len(summary['beyond']))} beyond the limit"
     )
 
 
@@ -210,9 +214,7 @@ def format_calibration(payload: Mapping[str, Any]) -> str:
         ]
     if one["beyond"]:
         lines.append(f"  beyond the limit: {_pixels_text(one['beyond'])}")
-    lines += [
-        f"  {number} {'pixel' if number == 1 else 'pixels'}: {reason}" for reason, number in payload["reasons"].items()
-    ]
+    lines += [f"  {_pixels(number)}: {reason}" for reason, number in payload["reasons"].items()]
     return "\n".join(lines + [f"wrote {path}" for path in payload["files"]])
 
 

@@ -158,6 +158,27 @@ def test_calibration_says_what_there_is(run: Call, prefect_on_postgres: Server, 
     assert {"what": "calibration", "item": "runs", "value": 0} in _table(prefect_on_postgres, "calibration-report")
 
 
+def test_calibration_names_pixels_that_have_drifted(run: Call, prefect_on_postgres: Server, archive_copy: Path) -> None:
+    import numpy as np
+    from example_calibrations import put_run
+
+    from stixflow.instrument import elut
+    from stixflow.simulate import simulate_calibration
+
+    table, moved = elut("2025-03-03"), np.zeros((32, 12))
+    moved[4, 5] = 1.0
+    spectra = simulate_calibration(table.gain, table.offset - moved / table.gain)
+    archive = open_archive(archive_copy)
+    put_run(archive, spectra.assign_attrs(books={}))
+    archive.close()
+    state, _ = run("calibration", archive=str(archive_copy))
+    assert state.is_completed(), state.message
+    rows = _table(prefect_on_postgres, "calibration-report")
+    line = {"what": "drift beyond the limit", "item": "794271634-86400", "value": "detector 5 pixel 5"}
+    assert line in rows
+    assert len(list((archive_copy / "calibration/794271634-86400").iterdir())) == 4
+
+
 def test_maintenance_finds_damage_and_forgets_old_runs(
     run: Call, prefect_on_postgres: Server, archive_copy: Path, told: Path
 ) -> None:

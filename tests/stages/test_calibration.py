@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from example_calibrations import put_run
 
-from stixflow.archive import Archive, collect, draft_partition, open_archive
-from stixflow.archive.layout import run_key, store_path
+from stixflow.archive import Archive, collect, open_archive
 from stixflow.calibration import read_calibration
 from stixflow.cli import main
 from stixflow.compute import open_engine
-from stixflow.cubes.store import write_store
 from stixflow.instrument import elut
 from stixflow.simulate.calibration import simulate_calibration
 from stixflow.stages.calibration import calibrate_runs, calibration_trend, drift_rows
@@ -40,29 +38,12 @@ def _spectra(day: float, seconds: float = 86400.0, moved_kev: float = 0.0) -> xr
     return run.assign_attrs(books={})
 
 
-def _put(archive: Archive, run: xr.Dataset, run_id: str = "R1") -> None:
-    day = date.fromisoformat(str(run["time_start"].values[0])[:10])
-    key = run_key(int(run["scet"][0]) >> 16, round(float(run["timedel"][0])))
-    path = store_path("cal_spectrum", key, day, run_id)
-    made = draft_partition(
-        write_store(archive.url(path), [run]),
-        product="cal_spectrum",
-        run_id=run_id,
-        key=key,
-        day=day,
-        path=path,
-        input_digest="in",
-        code_version="1",
-    )
-    archive.catalog.publish(archive.catalog.stage(made))
-
-
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
     opened = open_archive(tmp_path / "archive", create=True)
     for number in _DAYS:
-        _put(opened, _spectra(number, moved_kev=1.0 if number else 0.0))
-    _put(opened, _spectra(6, seconds=3600.0))
+        put_run(opened, _spectra(number, moved_kev=1.0 if number else 0.0))
+    put_run(opened, _spectra(6, seconds=3600.0))
     yield opened
     opened.close()
 
@@ -100,7 +81,7 @@ def test_a_run_that_was_built_again_is_calibrated_again(archive: Archive) -> Non
     _run(archive)
     folder = Path(archive.root) / "calibration" / f"{_START}-86400"
     (folder / "solo_CAL_stix-cal-energy_of-another-clock_V02.fits").write_bytes(b"")
-    _put(archive, _spectra(0, moved_kev=-1.0), "R2")
+    put_run(archive, _spectra(0, moved_kev=-1.0), "R2")
     assert _run(archive, "again").counts["calibrations"] == 1
     assert calibration_trend(archive)["beyond"].tolist() == [1, 1]
     assert len(list(folder.glob("*.fits"))) == 1
@@ -126,7 +107,7 @@ def test_drift_and_trend_are_told(archive: Archive) -> None:
 def test_a_run_that_cannot_be_calibrated_is_told(tmp_path: Path) -> None:
     opened = open_archive(tmp_path / "archive", create=True)
     run = _spectra(0)
-    _put(opened, run.assign(counts=(run["counts"].dims, np.full_like(run["counts"].values, 100))))
+    put_run(opened, run.assign(counts=(run["counts"].dims, np.full_like(run["counts"].values, 100))))
     made = _run(opened)
     assert made.counts == {"calibrations": 1, "calibrated pixels": 0}
     assert "no pixel can be calibrated" in made.skipped[0]["reason"]
