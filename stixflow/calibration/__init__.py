@@ -1,6 +1,6 @@
 """Energy calibration of the 384 pixels: lines of 133Ba, gain and offset, energy tables, drift."""
 
-from stixflow.calibration.files import read_calibration, write_calibration, write_csv
+from stixflow.calibration.files import read_calibration, write_calibration, write_csv, write_elut
 from stixflow.calibration.fit import calibrate
 from stixflow.calibration.reasons import n_calibrated, reasons
 from stixflow.calibration.table import drift_of, elut_of, energy_edges_of, summarise_drift
@@ -19,4 +19,5 @@ __all__ = [
     "trend_of",
     "write_calibration",
     "write_csv",
+    "write_elut",
 ]

@@ -128,4 +128,18 @@ def write_csv(path: str | Path, calibration: xr.Dataset) -> Path:
     return target
 
 
-__all__ = ["METHOD", "read_calibration", "write_calibration", "write_csv"]
+def write_elut(path: str | Path, table: xr.Dataset) -> Path:
+    """Write an energy table, as `elut_of` makes it, one row for each pixel: offset, gain, first ADC values, origin."""
+    import pandas as pd
+
+    detector, pixel = np.indices(table["gain"].shape).reshape(2, -1)
+    edges = table["adc_edges"].values.reshape(detector.size, -1)
+    columns: dict[str, NDArray[np.generic]] = {"detector": detector, "pixel": pixel}
+    columns |= {name: table[name].values.reshape(-1) for name in ("offset", "gain", "calibrated")}
+    columns |= {f"adc_{energy:g}_keV": edges[:, place] for place, energy in enumerate(table["energy"].values)}
+    target = Path(path)
+    pd.DataFrame(columns).to_csv(target, index=False)
+    return target
+
+
+__all__ = ["METHOD", "read_calibration", "write_calibration", "write_csv", "write_elut"]

@@ -54,7 +54,7 @@ def _one(options: argparse.Namespace) -> int:
 
 
 def _written(options: argparse.Namespace, found: Any, spectra: Any) -> list[Path]:
-    from stixflow.calibration import write_calibration, write_csv
+    from stixflow.calibration import elut_of, write_calibration, write_csv, write_elut
     from stixflow.stages.calibration import draw_calibration
 
     files = []
@@ -62,6 +62,8 @@ def _written(options: argparse.Namespace, found: Any, spectra: Any) -> list[Path
         files.append(write_calibration(options.output, found))
     if options.csv:
         files.append(write_csv(options.csv, found))
+    if options.elut:
+        files.append(write_elut(options.elut, elut_of(found)))
     if options.plot:
         path = Path(options.plot)
         path.write_bytes(draw_calibration(found, spectra, options.limit))
@@ -94,6 +96,9 @@ def add_calibrate(commands: Any) -> None:
     parser.add_argument("--trend", action="store_true", help="list the runs of the archive that were calibrated")
     parser.add_argument("--output", metavar="FITS", help="write the CAL product: a file, or a folder that gets one")
     parser.add_argument("--csv", metavar="CSV", help="write a table with a row for each pixel")
+    parser.add_argument(
+        "--elut", metavar="CSV", help="write the energy table (ELUT) that the run asks for, rounded as on board"
+    )
     parser.add_argument("--plot", metavar="PNG", help="draw maps of the pixels, sum spectrum and drift")
     parser.add_argument(
         "--limit", type=positive, default=0.5, metavar="KEV", help="drift beyond which pixels are named (%(default)s)"

@@ -9,7 +9,15 @@ import xarray as xr
 from example_calibrations import scales
 from numpy.testing import assert_array_equal
 
-from stixflow.calibration import calibrate, energy_edges_of, read_calibration, write_calibration, write_csv
+from stixflow.calibration import (
+    calibrate,
+    elut_of,
+    energy_edges_of,
+    read_calibration,
+    write_calibration,
+    write_csv,
+    write_elut,
+)
 from stixflow.errors import InputFileError
 from stixflow.fits import compare_files, read_level1, write_level1
 from stixflow.simulate.calibration import simulate_calibration
@@ -70,6 +78,14 @@ def test_a_table_has_a_row_for_each_pixel(calibration: xr.Dataset, tmp_path: Pat
     assert_array_equal(table["gain"].to_numpy().reshape(32, 12), calibration["gain"])
     assert_array_equal(table["line_fwhm_81"].to_numpy().reshape(32, 12), calibration["line_fwhm"][..., 2])
     assert table["gain"].isna().sum() == 1
+
+
+def test_an_energy_table_is_written_as_it_is(calibration: xr.Dataset, tmp_path: Path) -> None:
+    made = elut_of(calibration)
+    table = pd.read_csv(write_elut(tmp_path / "elut.csv", made))
+    assert_array_equal(table.filter(like="keV").to_numpy().reshape(32, 12, 31), made["adc_edges"])
+    assert table.filter(like="keV").columns[0] == "adc_4_keV"
+    assert (~table["calibrated"]).sum() == 1
 
 
 def test_official_files_have_no_errors_of_ours(shared: Path) -> None:
