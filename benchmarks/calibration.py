@@ -1,7 +1,7 @@
 """How good the energy calibration is: run 1300 beside two public methods, pulls of simulated runs, CPU time.
 
-Differences of run 1300 are in ADC channels of 1024 (slope: per keV), as the reference results are; pulls are those of
-gain and offset over all pixels and several draws of photons, gains and offsets.
+Differences of run 1300 are in ADC channels of 1024 (slope: per keV), as the reference results are. Of the pulls of gain
+and offset, over all pixels and several draws of photons, gains and offsets, mean and standard deviation are given.
 
     python benchmarks/calibration.py [--json] [--shared ../shared]
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ SLOPES = np.arange(8.6, 10.21, 0.04)
 
 _SIGMA_KEV, _TAIL_KEV = np.log([0.6, 0.7]), np.log([3.0, 6.0])
 _COUNTS, _SHARES, _FLOORS = np.log([1.0, 0.24, 0.35]), np.log([0.15, 0.5]), np.log([0.003, 0.002])
+_GRID_KEV = np.arange(0.0, 140.0, 0.05)
 _AT_ONCE = 256
 
 
@@ -65,14 +68,20 @@ def first_guess(scale: FloatArray, counts: FloatArray) -> FloatArray:
 
 def _templates(offset: FloatArray, slope: FloatArray, start: FloatArray, stop: FloatArray) -> FloatArray:
     """Counts per ADC channel of 133Ba, (scale, point), zero outside of the windows."""
-    unknowns = first_guess(np.stack([offset, slope], axis=1), np.ones(offset.size))
-    low, high = (np.broadcast_to(axis, (offset.size, axis.size)) for axis in (start, stop))
-    total = np.zeros((offset.size, start.size))
-    centre = ((start + stop) / 2 - offset[:, None]) / slope[:, None]
-    for window in WINDOWS:
-        counts, _ = expected_counts(window, unknowns, low, high)
-        total += np.where((centre >= window.low) & (centre < window.high), counts / (stop - start), 0.0)
-    return total
+    low, high = ((axis - offset[:, None]) / slope[:, None] for axis in (start, stop))
+    centre, total = (low + high) / 2, np.zeros((offset.size, start.size))
+    for window, integral in zip(WINDOWS, _integrals(), strict=True):
+        inside = (centre >= window.low) & (centre < window.high)
+        total[inside] = np.interp(high[inside], _GRID_KEV, integral) - np.interp(low[inside], _GRID_KEV, integral)
+    return total / (stop - start)
+
+
+@cache
+def _integrals() -> tuple[FloatArray, ...]:
+    """Counts of 133Ba up to each energy of the grid, for both windows: the same on every scale."""
+    unknowns, start, stop = first_guess(np.array([[0.0, 1.0]]), np.ones(1)), _GRID_KEV[None, :-1], _GRID_KEV[None, 1:]
+    parts = (expected_counts(window, unknowns, start, stop)[0][0] for window in WINDOWS)
+    return tuple(np.concatenate([[0.0], np.cumsum(part)]) for part in parts)
 
 
 def _correlation(spectra: FloatArray, shown: FloatArray, templates: FloatArray, used: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from stixflow.simulate.calibration import simulate_calibration
 
 @pytest.fixture(scope="module")
 def run() -> xr.Dataset:
-    return simulate_calibration(*scales(6), seed=6)
+    return simulate_calibration(*scales(6), counts=4000.0, seed=6)
 
 
 def test_every_panel_shows_something(run: xr.Dataset) -> None:
@@ -32,7 +32,7 @@ def test_pixels_are_summed_on_their_scale(run: xr.Dataset) -> None:
     total, fitted = sum_spectrum(found, run), fitted_spectrum(found)
     grid = np.arange(22.0, 95.0, 0.25)
     inside = (grid[:-1] >= 26) & (grid[:-1] < 43)
-    assert total[inside].sum() == pytest.approx(fitted[0][inside].sum(), rel=0.01)
+    assert total[inside].sum() == pytest.approx(fitted[0][inside].sum(), rel=0.02)
     peak = grid[np.argmax(total)]
     assert 30.5 <= peak <= 31.0
     assert grid[:-1][grid[:-1] > 70][np.argmax(total[grid[:-1] > 70])] == pytest.approx(80.9, abs=0.4)

@@ -27,7 +27,7 @@ _OFFICIAL = "data/calibration/solo_CAL_stix-cal-energy_20250302T230511-20250303T
 
 @pytest.fixture(scope="module")
 def calibration() -> xr.Dataset:
-    run = simulate_calibration(*scales(3), seed=3)
+    run = simulate_calibration(*scales(3), counts=4000.0, seed=3)
     counts = run["counts"].values.copy()
     counts[:, 2, 3] = 0
     return calibrate(run.assign(counts=(run["counts"].dims, counts)))
@@ -65,7 +65,7 @@ def test_the_structure_is_that_of_the_official_file(shared: Path, path: Path) ->
 
 
 def test_spectra_from_an_official_file_are_calibrated_alike(tmp_path: Path) -> None:
-    run = simulate_calibration(*scales(3), seed=3)
+    run = simulate_calibration(*scales(3), counts=4000.0, seed=3)
     file = write_level1(tmp_path, run)
     one, other = calibrate(run), calibrate(read_level1(file))
     for name in ("gain", "offset", "gain_error", "flags"):

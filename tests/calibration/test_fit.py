@@ -64,15 +64,15 @@ def test_lines_lie_on_the_scale() -> None:
 def test_a_start_is_found_anywhere_in_the_range() -> None:
     offset = np.linspace(810.0, 1030.0, SHAPE[0])[:, None]
     slope = np.linspace(8.75, 10.05, SHAPE[1])
-    found = calibrate(simulate_calibration(1 / slope, offset, seed=4))
+    found = calibrate(simulate_calibration(1 / slope, offset, counts=8000.0, seed=4))
     assert n_calibrated(found) == offset.size * slope.size
-    assert np.abs(found["offset"].values - offset).max() < 1.0
-    assert np.abs(1 / found["gain"].values - slope).max() < 0.02
+    assert np.abs(found["offset"].values - offset).max() < 2.0
+    assert np.abs(1 / found["gain"].values - slope).max() < 0.04
 
 
 def test_summed_channels_bias_nothing() -> None:
     gain, offset = scales(7)
-    run = simulate_calibration(gain, offset, counts=24000.0, subspectra=((240, 110, 2), (460, 40, 4)), seed=7)
+    run = simulate_calibration(gain, offset, counts=8000.0, subspectra=((240, 110, 2), (460, 40, 4)), seed=7)
     only = calibrate(run)
     assert "line_not_covered" not in _names(only)
     pull = ((only["gain"].values - gain) / only["gain_error"].values).ravel()
@@ -83,16 +83,16 @@ def test_summed_channels_bias_nothing() -> None:
 
 def test_of_overlapping_points_the_narrower_count() -> None:
     gain, offset = scales(8)
-    run = simulate_calibration(gain, offset, subspectra=((200, 369, 1),), seed=8)
-    more = simulate_calibration(gain, offset, subspectra=((200, 369, 1), (196, 100, 8)), seed=8)
+    run = simulate_calibration(gain, offset, counts=1000.0, subspectra=((200, 369, 1),), seed=8)
+    more = simulate_calibration(gain, offset, counts=1000.0, subspectra=((200, 369, 1), (196, 100, 8)), seed=8)
     one, other = calibrate(run), calibrate(more)
     for name in ("gain", "offset", "gain_error"):
         assert_array_equal(one[name], other[name])
 
 
 @pytest.mark.parametrize("oracle_name", ["ecc", "sdc"])
-def test_run_1300_agrees_with_public_methods(shared: Path, oracle_name: str) -> None:
-    found = calibrate(run_1300(shared))
+def test_run_1300_agrees_with_public_methods(shared: Path, found_1300: xr.Dataset, oracle_name: str) -> None:
+    found = found_1300
     slope, offset = 0.25 / found["gain"].values, found["offset"].values / 4
     expected_slope, expected_offset = (
         oracle(shared, "cal_run1300_eccpostfit_from_elut20210625", "slope_adu1024_per_keV", "offset_adu1024")
@@ -108,21 +108,21 @@ def test_run_1300_agrees_with_public_methods(shared: Path, oracle_name: str) -> 
     assert abs(by_offset[:, LARGE]).max() < 0.46
 
 
-def test_a_stretched_axis_is_seen_in_the_slope(shared: Path) -> None:
+def test_a_stretched_axis_is_seen_in_the_slope(shared: Path, found_1300: xr.Dataset) -> None:
     (stretched,) = oracle(shared, "cal_run1300_sdc_peaks_gain_offset", "slope_adu1024_per_keV")
-    ratio = stretched * 4 * calibrate(run_1300(shared))["gain"].values
+    ratio = stretched * 4 * found_1300["gain"].values
     # The axis is longer by 200/199; what that makes of a weighted line through three peaks is 1.0046 in the reference.
     assert np.median(ratio) == pytest.approx(1.0046, abs=0.0006)
 
 
-def test_resolution_of_run_1300_is_that_of_the_reference(shared: Path) -> None:
-    found = calibrate(run_1300(shared))
+def test_resolution_of_run_1300_is_that_of_the_reference(found_1300: xr.Dataset) -> None:
+    found = found_1300
     assert np.median(found["line_fwhm"][:, :, 0]) == pytest.approx(1.1, abs=0.15)
     assert np.median(found["line_fwhm"][:, :, 2]) == pytest.approx(1.34, abs=0.1)
 
 
-def test_known_bad_pixels_are_flagged(shared: Path) -> None:
-    found = reasons(calibrate(run_1300(shared)))
+def test_known_bad_pixels_are_flagged(found_1300: xr.Dataset) -> None:
+    found = reasons(found_1300)
     listed = {(row.detector, row.pixel): row for row in found.itertuples()}
     assert {where for where, row in listed.items() if "known to be bad" in row.reason} == set(_KNOWN_BAD)
     assert all("wider" in listed[where].reason and listed[where].calibrated for where in _KNOWN_BAD)
@@ -148,9 +148,20 @@ def test_the_run_without_lines_of_2020_has_no_calibration(shared: Path, run: int
         assert found[name].isnull().all()
 
 
+@cache
+def _plain_run() -> xr.Dataset:
+    return simulate_calibration(0.108, 900.0, counts=4000.0, seed=5)
+
+
+@pytest.fixture(scope="module")
+def found_1300(shared: Path) -> xr.Dataset:
+    """Run 1300, calibrated."""
+    return calibrate(run_1300(shared))
+
+
 def _spoiled(name: str) -> xr.Dataset:
     """A run in which something is wrong with the first pixel."""
-    run = simulate_calibration(0.108, 900.0, seed=5)
+    run = _plain_run()
     counts, observed = run["counts"].values.copy(), run["observed"].values.copy()
     adc = run["adc_start"].values
     first = counts[:, 0, 0]

@@ -13,12 +13,12 @@ from stixflow.telemetry import Packets, decode, encode
 
 
 def test_a_run_follows_the_data_model() -> None:
-    check_dataset(simulate_calibration(0.108, 900.0))
+    check_dataset(simulate_calibration(0.108, 900.0, counts=500.0))
 
 
 def test_a_run_is_the_same_each_time() -> None:
     gain, offset = scales(2)
-    one, other, third = (simulate_calibration(gain, offset, seed=seed) for seed in (1, 1, 2))
+    one, other, third = (simulate_calibration(gain, offset, counts=500.0, seed=seed) for seed in (1, 1, 2))
     assert one.identical(other)
     assert not one.identical(third)
 
@@ -31,14 +31,14 @@ def test_compression_keeps_four_bits() -> None:
 
 
 def test_points_sum_their_channels() -> None:
-    fine = simulate_calibration(0.108, 900.0, compressed=False, subspectra=((200, 64, 1),))
-    wide = simulate_calibration(0.108, 900.0, compressed=False, subspectra=((200, 16, 4),))
+    fine = simulate_calibration(0.108, 900.0, counts=500.0, compressed=False, subspectra=((200, 64, 1),))
+    wide = simulate_calibration(0.108, 900.0, counts=500.0, compressed=False, subspectra=((200, 16, 4),))
     summed = fine["counts"].values.reshape(16, 4, 32, 12).sum(axis=1)
     assert_array_equal(wide["counts"], summed)
 
 
 def test_a_run_goes_through_telemetry() -> None:
-    run = simulate_calibration(*scales(3), seed=3)
+    run = simulate_calibration(*scales(3), counts=1000.0, seed=3)
     records, _ = packetise(run)
     packets = Packets.from_bytes(encode([records]))
     (back,) = build_calibration(*decode(packets, products=record_names("cal_spectrum")).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,18 +33,28 @@ def _spectra(day: float, seconds: float = 86400.0, moved_kev: float = 0.0) -> xr
         table.gain,
         table.offset - moved / table.gain,
         start_scet=int(_START + day * 86400) << 16,
+        counts=4000.0,
         seconds=seconds,
         seed=int(day),
     )
     return run.assign_attrs(books={})
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
-    opened = open_archive(tmp_path / "archive", create=True)
+@pytest.fixture(scope="module")
+def spectra(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with three runs that are not calibrated, which no test may change."""
+    root = tmp_path_factory.mktemp("spectra") / "archive"
+    opened = open_archive(root, create=True)
     for number in _DAYS:
         put_run(opened, _spectra(number, moved_kev=1.0 if number else 0.0))
     put_run(opened, _spectra(6, seconds=3600.0))
+    opened.close()
+    return root
+
+
+@pytest.fixture
+def archive(spectra: Path, tmp_path: Path) -> Iterator[Archive]:
+    opened = open_archive(shutil.copytree(spectra, tmp_path / "archive"))
     yield opened
     opened.close()
 
@@ -100,7 +111,7 @@ def test_drift_and_trend_are_told(archive: Archive) -> None:
     trend = calibration_trend(archive)
     assert trend["key"].tolist()[1] == late
     assert trend["beyond"].tolist() == [0, 1]
-    assert trend["gain"].to_numpy() == pytest.approx(np.median(elut("2025-03-03").gain), rel=3e-4)
+    assert trend["gain"].to_numpy() == pytest.approx(np.median(elut("2025-03-03").gain), rel=5e-4)
     assert trend["hours"].tolist() == [24.0, 24.0]
 
 
