@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float64]
 
 _PRECISION = 1e-4
 _MOST_STEPS = 60
+_RIDGE = 1e-14
 _LARGEST_STEP = 2.0
 _PRIOR_SPREAD = np.array([np.inf, np.inf, 0.5, 0.5, np.inf, 2.0, np.inf, 0.7, 0.7, 0.5, 0.5, 2.0, 2.0])
 """One sigma of the priors, in the order of the unknowns (all but the positions are logarithms)."""
@@ -64,7 +65,7 @@ def descend(points: tuple[Points, ...], first: FloatArray, *, most_steps: int = 
     left, state = points, _expand(points, free, first)
     diagonal = np.arange(len(UNKNOWNS))
     for _ in range(most_steps):
-        damped = state[2].copy()
+        damped = _ridged(state[2])
         damped[:, diagonal, diagonal] *= 1 + damping[:, None]
         step = -np.linalg.solve(damped, state[1][..., None])[..., 0]
         expected = -(step * state[1]).sum(axis=1)
@@ -91,8 +92,20 @@ def descend(points: tuple[Points, ...], first: FloatArray, *, most_steps: int = 
     result[rows], curvatures[rows], chi2[rows] = free, state[2], state[3]
     number = sum(one.used.sum(axis=1) for one in points)
     return Minima(
-        result, np.asarray(np.linalg.inv(curvatures), dtype=np.float64), chi2, np.asarray(number, dtype=np.int64), done
+        result,
+        np.asarray(np.linalg.inv(_ridged(curvatures)), dtype=np.float64),
+        chi2,
+        np.asarray(number, dtype=np.int64),
+        done,
     )
+
+
+def _ridged(curvature: FloatArray) -> FloatArray:
+    """Curvature with something on its diagonal also where the points say nothing of an unknown."""
+    diagonal = np.arange(curvature.shape[-1])
+    ridged = curvature.copy()
+    ridged[:, diagonal, diagonal] += _RIDGE * (1 + ridged[:, diagonal, diagonal].max(axis=1, keepdims=True))
+    return ridged
 
 
 def _expand(points: tuple[Points, ...], unknowns: FloatArray, centre: FloatArray) -> tuple[FloatArray, ...]:

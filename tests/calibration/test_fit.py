@@ -192,6 +192,34 @@ def test_a_pixel_that_cannot_be_calibrated_says_why(name: str) -> None:
         assert values[0, 0].isnull().all()
 
 
+_RNG = np.random.default_rng(0)
+_GARBAGE = {
+    "noise": lambda shape: _RNG.integers(0, 1000, shape),
+    "largest numbers": lambda shape: np.full(shape, 2**32 - 1),
+    "a slope": lambda shape: _RNG.poisson(1e4 * np.exp(-np.arange(shape[0]) / 30.0)[:, None, None] * np.ones(shape)),
+    "spikes": lambda shape: np.where(_RNG.random(shape) < 0.01, 100_000, 0),
+    "one point": lambda shape: (np.arange(shape[0]) == 100)[:, None, None] * np.full(shape, 100_000),
+    "lines elsewhere": lambda _: np.roll(_plain_run()["counts"].values, 60, axis=0),
+    "no gamma line": lambda shape: _plain_run()["counts"].values * (np.arange(shape[0]) < 180)[:, None, None],
+}
+
+
+@pytest.mark.parametrize("name", _GARBAGE)
+def test_what_is_no_spectrum_of_barium_is_not_fitted(name: str) -> None:
+    run = _plain_run()
+    counts = _GARBAGE[name](run["counts"].shape).astype(np.uint32)
+    assert n_calibrated(calibrate(run.assign(counts=(run["counts"].dims, counts)))) == 0
+
+
+@pytest.mark.parametrize("last", [360, 376, 395, 405])
+def test_spectra_that_end_below_the_gamma_line_are_not_fitted(last: int) -> None:
+    run = _plain_run()
+    observed = run["observed"].values & (run["adc_start"].values <= last)[:, None, None]
+    found = calibrate(run.assign(observed=(run["observed"].dims, observed)))
+    assert n_calibrated(found) == 0
+    assert (found["flags"].values & FLAGS["line_not_covered"].bit).all()
+
+
 def test_others_are_wanted_no_values() -> None:
     with pytest.raises(UsageError, match="ql_lightcurve"):
         calibrate(xr.Dataset(attrs={"product": "ql_lightcurve"}))
