@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=17, help="days measured; the first one only imports")
     parser.add_argument("--catalog-days", type=int, default=2500, help="days of the catalog that is planned on")
-    parser.add_argument("--together", type=int, default=9, help="days that are processed in one run")
+    parser.add_argument("--together", type=int, default=15, help="days that are processed in one run")
     parser.add_argument("--catalog", type=Path, help="a catalog of that size that an earlier run left here, or shall")
     parser.add_argument("--quick", action="store_true", help="4 days, a catalog of 20: correctness only")
     parser.add_argument("--json", action="store_true")

@@ -25,6 +25,8 @@ Value = TypeVar("Value")
 
 WINDOW = 3
 """Batches in flight for each worker thread (docs/decisions.md, "Fan-out")."""
+_LEAST_SECONDS = 0.1
+"""What batches take at least where there are items enough: towards the end, too, workers outlast a catalog write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,10 @@ class _Run:
             batch = self.flying.pop(ticket)
             if isinstance(result, WorkerLost):
                 self._split(batch)
-            else:
-                yield from self._account(result)
+                continue
+            ended = self._account(result)
+            self._top_up()  # before the caller takes its time with them
+            yield from ended
         while self.suspects:
             yield self._alone(self.suspects.popleft())
 
@@ -139,7 +143,8 @@ class _Run:
             return 1
         wanted = self.batch_seconds / max(self.spent / self.done, 1e-6)
         share = len(self.waiting) / (self.window * self.pool.slots)
-        return max(1, min(math.floor(wanted), math.ceil(share)))
+        least = _LEAST_SECONDS / self.batch_seconds * wanted
+        return max(1, min(math.floor(wanted), math.ceil(max(share, least))))
 
     def _account(self, batch: _Done) -> Sequence[Outcome[Any]]:
         self.spent += sum(outcome.seconds for outcome in batch.outcomes)
