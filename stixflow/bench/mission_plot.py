@@ -48,12 +48,11 @@ def _days(axes: Any, found: Mapping[str, Any]) -> None:
 
 def _mission(axes: Any, found: Mapping[str, Any]) -> None:
     serial, hours = found["serial"], found["worker_hours"]
-    cores = np.geomspace(1, 512, 200)
-    wall = {
-        name: (serial["planning_s"] + np.maximum((3600 * value + serial["writing_s"]) / cores, serial["writing_s"]))
-        / 3600
-        for name, value in hours.items()
-    }
+    cores = np.geomspace(2, 512, 200)
+    wall = {}
+    for name, value in hours.items():
+        shared = (3600 * value + serial["writing_s"]) / (cores * found["efficiency"])
+        wall[name] = (serial["planning_s"] + np.maximum(shared, serial["writing_s"])) / 3600
     axes.loglog(cores, wall["middle"], color=_COLOURS["cubes"], lw=2)
     axes.fill_between(cores, wall["low"], wall["high"], color=_COLOURS["cubes"], alpha=0.25, lw=0)
     for row in found["whole_mission"]:
@@ -63,7 +62,7 @@ def _mission(axes: Any, found: Mapping[str, Any]) -> None:
                       textcoords="offset points")  # fmt: skip
     limit = (serial["planning_s"] + serial["writing_s"]) / 3600
     axes.axhline(limit, color="grey", ls=":", lw=1)
-    axes.annotate("planning and catalog: one process", (1.1, limit), xytext=(0, 4), textcoords="offset points",
+    axes.annotate("planning and catalog: one process", (2, limit), xytext=(0, 4), textcoords="offset points",
                   color="grey")  # fmt: skip
     axes.plot([2], [_TARGET_H], "_", color="black", markersize=16)
     axes.annotate("target", (2, _TARGET_H), xytext=(8, -3), textcoords="offset points")
