@@ -54,9 +54,9 @@ def main() -> None:
     else:
         days, size = (4, Size(20, 100, 8, 20)) if options.quick else (options.days, _size(options.catalog_days))
         with tempfile.TemporaryDirectory() as scratch:
-            together = 3 if options.quick else options.together
+            together, repeats = (3, 1) if options.quick else (options.together, 2)
             place = options.catalog or Path(scratch) / "catalog"
-            _tell(run(Path(scratch), days, together, place, size), options)  # removing the files takes a while
+            _tell(run(Path(scratch), days, together, repeats, place, size), options)  # removing the files takes a while
 
 
 def _tell(found: dict[str, Any], options: argparse.Namespace) -> None:
@@ -73,7 +73,7 @@ def _size(days: int) -> Size:
     return Size(days, 10 * days, 8, days)
 
 
-def run(folder: Path, days: int, few: int, catalog: Path, size: Size) -> dict[str, Any]:
+def run(folder: Path, days: int, few: int, repeats: int, catalog: Path, size: Size) -> dict[str, Any]:
     """Measure everything and put it together."""
     begin = load()
     deliveries = [_deliver(folder, number) for number in range(days)]
@@ -81,10 +81,10 @@ def run(folder: Path, days: int, few: int, catalog: Path, size: Size) -> dict[st
         rows = mission.measure_days(deliveries, folder / "one-by-one", pool)
     together = [
         mission.measure_together(deliveries[:few], Path(tempfile.mkdtemp(dir=folder)), workers, cores)
-        for _ in range(2)
+        for _ in range(repeats)
         for workers, cores in ((1, 1), (1, 2), (2, 2))
     ]
-    ceiling = mission.measure_ceiling(deliveries[:few], folder)
+    ceiling = mission.measure_ceiling(deliveries[:few], folder, repeats)
     writes = None if catalog.exists() else fill(catalog, size)
     questions = measure_questions(catalog)
     found = mission.put_together(rows, together, ceiling, questions, size.days, CORES)
