@@ -3,7 +3,7 @@
 Differences of run 1300 are in ADC channels of 1024 (slope: per keV), as the reference results are. Of the pulls of gain
 and offset, over all pixels and several draws of photons, gains and offsets, mean and standard deviation are given.
 
-    python benchmarks/calibration.py [--json] [--shared ../shared]
+    python benchmarks/bench_calibration.py [--quick] [--json] [--shared ../shared]
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ _Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="one draw: that it works, not how well")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     arguments = parser.parse_args()
-    rows = [*_agreement(arguments.shared / "oracle/calibration"), *_pulls()]
+    rows = [*_agreement(arguments.shared / "oracle/calibration"), *_pulls(1 if arguments.quick else _DRAWS)]
     if arguments.json:
         told = [dict(zip(("what", "of", "median", "spread", "worst"), row, strict=True)) for row in rows]
         sys.stdout.write(json.dumps(told) + "\n")
@@ -97,10 +98,10 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float]:
     return middle, float(1.4826 * np.median(np.abs(values - middle)))
 
 
-def _pulls() -> Iterator[Row]:
+def _pulls(draws: int) -> Iterator[Row]:
     """Mean, standard deviation and largest of the pulls, and the median of the errors."""
     for hours in (24, 12, 4):
-        found = [_draw(seed, hours) for seed in range(_DRAWS)]
+        found = [_draw(seed, hours) for seed in range(draws)]
         for pixels, chosen in (("large pixels", _LARGE), ("small pixels", ~_LARGE)):
             for name in ("gain", "offset"):
                 pull = np.concatenate([one[name][:, chosen].reshape(-1) for one in found])
